@@ -1,0 +1,1 @@
+"""Videos in: sources, decoding, frame sampling, augmentation, pipelines. Never imports JAX."""

@@ -1,0 +1,36 @@
+"""What a source of videos is made of: one record a clip, and the protocol that every source follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoRecord:
+  """One clip of one video, not decoded yet.
+
+  Exactly one of `path` and `data` says where the bytes of the video are. `start` and `end` are
+  seconds within that video, the end not included; None means from the first or to the last frame.
+  """
+
+  name: str  # what a person can find it by: a path, or shard:index
+  path: str | None = None
+  data: bytes | None = None
+  start: float | None = None
+  end: float | None = None
+  labels: Mapping[str, int] = dataclasses.field(default_factory=dict)  # head -> class
+  text: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # caption, narration, ...
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Records in a fixed order. `heads` gives the class names of every label head, by class number."""
+
+  name: str
+  heads: Mapping[str, tuple[str, ...]]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> VideoRecord: ...
