@@ -1,0 +1,137 @@
+"""What configs share: the recipe argument, checked keys, and how two configs differ.
+
+A config is an `ml_collections.ConfigDict` that holds rules, never results of arithmetic.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from vfe.errors import UserError
+
+# Keys of the whole run that do not change what a stage computes: a finished stage stays valid
+# when they change.
+RUNTIME_KEYS = ("mesh", "log", "checkpoint", "profile", "name", "stages", "variant")
+RUNTIME_DATA_KEYS = ("workers", "buffer")
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+  """`(nearest: x)` for a message, or the choices themselves when nothing is near."""
+  choices = sorted(map(str, choices))
+  near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+  return f"nearest: {near[0]}" if near else f"choose one of {', '.join(choices)}"
+
+
+def choose(table: Mapping[str, Any], value: str, place: str) -> Any:
+  """`table[value]`, or an error that names the place and the nearest name."""
+  if value not in table:
+    raise UserError(f"{place}={value!r} is unknown ({nearest(value, table)}).")
+  return table[value]
+
+
+def parse_argument(file: str, argument: str, **defaults: Any) -> ml_collections.ConfigDict:
+  """Reads what follows the colon of `--config=FILE:argument`.
+
+  `size=l,frames=64` sets values, each of its default's type; a bare word (`demo`) sets a default
+  that is False to True. A value with a comma in it cannot be written so: use `--config.key=`.
+  """
+  values = dict(defaults)
+  for item in filter(None, argument.split(",")):
+    name, given, text = item.partition("=")
+    if name not in defaults:
+      raise UserError(f"{file}: argument {name!r} is unknown ({nearest(name, defaults)}).")
+    default = defaults[name]
+    if isinstance(default, bool) != (not given):
+      form = name if isinstance(default, bool) else f"{name}=..."
+      raise UserError(f"{file}: write {form!r}, not {item!r}.")
+    try:
+      values[name] = True if isinstance(default, bool) else type(default)(text)
+    except ValueError:
+      raise UserError(
+        f"{file}: {item!r} is not of type {type(default).__name__}, like {name}={default}."
+      ) from None
+  return ml_collections.ConfigDict(values)
+
+
+def stage_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The stages of a recipe in the order in which they run.
+
+  Raises:
+    UserError: a stage without a section, or an input that is a stage which runs later.
+  """
+  names = tuple(config.stages)
+  for i, name in enumerate(names):
+    if name not in config or "kind" not in config[name]:
+      raise UserError(f"config.stages names {name!r}, but config.{name}.kind is not set.")
+    for role, value in config[name].get("inputs", {}).items():
+      if value in names[i:]:
+        raise UserError(f"config.{name}.inputs.{role}={value!r} does not run before {name!r}.")
+  return names
+
+
+def stage_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+  """The stage's own section, its `data` laid over the recipe's."""
+  stage = ml_collections.ConfigDict(config[name].to_dict())
+  data = ml_collections.ConfigDict(config.data.to_dict())
+  with data.unlocked():
+    for key, value in config[name].get("data", {}).items():
+      _overlay(data, key, value, f"config.{name}.data")
+  stage.data = data
+  return stage.lock()
+
+
+def _overlay(data: ml_collections.ConfigDict, key: str, value: Any, place: str) -> None:
+  if key not in data:
+    raise UserError(f"{place}.{key} is unknown ({nearest(key, data.keys())}).")
+  if isinstance(value, ml_collections.ConfigDict) and key == "tabletop":
+    for inner, inner_value in value.items():
+      _overlay(data[key], inner, inner_value, f"{place}.{key}")
+  elif value is not None:
+    data[key] = value
+
+
+def identity(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
+  """What the result of a stage depends on, as plain JSON: its section, and the shared keys."""
+  shared = {
+    key: value
+    for key, value in config.to_dict().items()
+    if key not in RUNTIME_KEYS and key not in config.stages and key != "data"
+  }
+  stage = stage_config(config, name).to_dict()
+  for key in RUNTIME_DATA_KEYS:
+    stage["data"].pop(key, None)
+  return plain({**shared, name: stage})
+
+
+def plain(value: Any) -> Any:
+  """The value as JSON reads it back: tuples become lists, so that two can be compared."""
+  return json.loads(json.dumps(value, default=str))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+  """`key: old -> new` of every leaf that differs, in order."""
+  lines = []
+  for key in sorted(set(old) | set(new)):
+    before, after = old.get(key), new.get(key)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+      lines += differences(before, after, f"{prefix}{key}.")
+    elif before != after:
+      lines.append(f"{prefix}{key}: {before} -> {after}")
+  return lines
+
+
+def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+  """Every dotted key, sections included, for naming the one that a misspelt key is nearest to."""
+  keys = []
+  for key in config:
+    value = config.get_ref(key) if key in config else None
+    keys.append(prefix + key)
+    if isinstance(value, config_dict.FieldReference):
+      value = value.get()
+    if isinstance(value, ml_collections.ConfigDict):
+      keys += flat_keys(value, f"{prefix}{key}.")
+  return keys

@@ -1,0 +1,95 @@
+"""Exports: what a finished stage leaves to others, parameters with the config of their model.
+
+A folder with `export.json` and the parameters as an Orbax tree, so that a large one is restored
+straight onto a mesh.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from vfe.errors import UserError
+from vfe.learn.state import Params
+
+FILE = "export.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """kind says which model it is (`tokenizer`, `mae`, `encoder`, `classifier`, ...), model is its
+  JSON-able config, params its numpy or jax leaves, digest a fingerprint of those."""
+
+  kind: str
+  model: dict[str, Any]
+  params: Params
+  digest: str
+  path: str
+
+
+def digest(params: Params) -> str:
+  """A fingerprint of names, shapes, types and every byte of the parameters."""
+  sha = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    array = np.ascontiguousarray(leaf)
+    sha.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+    sha.update(array.tobytes())
+  return sha.hexdigest()[:16]
+
+
+def write(path: pathlib.Path, kind: str, model: dict[str, Any], params: Params) -> Export:
+  """Writes an export beside and renames it, so that a folder that exists is whole."""
+  import orbax.checkpoint as ocp
+
+  path = pathlib.Path(path).absolute()
+  params = jax.tree.map(np.asarray, params)
+  export = Export(kind, model, params, digest(params), str(path))
+  beside = path.with_name(path.name + ".partial")
+  shutil.rmtree(beside, ignore_errors=True)
+  beside.mkdir(parents=True)
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(beside / "params", params)
+  text = json.dumps({"kind": kind, "model": model, "digest": export.digest}, indent=2)
+  (beside / FILE).write_text(text + "\n")
+  if path.exists():
+    shutil.rmtree(path)
+  beside.rename(path)
+  return export
+
+
+def is_export(path: pathlib.Path) -> bool:
+  """Whether the folder holds an export."""
+  return (pathlib.Path(path) / FILE).is_file()
+
+
+def read(path: pathlib.Path) -> Export:
+  """Reads an export into host memory.
+
+  Raises:
+    UserError: no export in the folder, or its parameters are not those it was written with.
+  """
+  import orbax.checkpoint as ocp
+
+  path = pathlib.Path(path).absolute()
+  if not is_export(path):
+    raise UserError(f"{path}: no {FILE} in it; an export is made when its stage finishes.")
+  about = json.loads((path / FILE).read_text())
+  with ocp.StandardCheckpointer() as checkpointer:
+    shapes = checkpointer.metadata(path / "params").item_metadata.tree
+    abstract = jax.tree.map(
+      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=_first_device()), shapes
+    )
+    params = checkpointer.restore(path / "params", abstract)
+  params = jax.tree.map(np.asarray, params)
+  if digest(params) != about["digest"]:
+    raise UserError(f"{path}: the parameters are not those it was written with; make it anew.")
+  return Export(about["kind"], about["model"], params, about["digest"], str(path))
+
+
+def _first_device() -> jax.sharding.Sharding:
+  return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

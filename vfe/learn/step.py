@@ -1,0 +1,145 @@
+"""The two halves of every training step: `gradients` and `apply`.
+
+A stage with one group of parameters is these two in a row; a stage with its own step (a GAN)
+composes the same two and loses neither accumulation, clipping, guard nor average.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from vfe.learn.state import Group, Guard, Params, State
+
+# name -> (sum, weight): means are taken after accumulation, over the whole batch.
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+@flax.struct.dataclass
+class Gradients:
+  """Gradients of sum / weight over the batch; `loss` is that quotient, float32[]."""
+
+  grads: Params
+  loss: jax.Array
+  metrics: Metrics
+  extra: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """How a group is updated. `ema` is the decay of its average, 0 for none."""
+
+  optimizer: optax.GradientTransformation
+  clip_norm: float = 0.0
+  ema: float = 0.0
+
+
+def gradients(
+  loss: Callable, params: Params, extra: Any, batch: Any, *, accumulate: int = 1
+) -> Gradients:
+  """The gradients of `sum(losses) / sum(weights)` over the batch, in `accumulate` parts.
+
+  `loss(params, extra, batch) -> (sum, weight, metrics, extra)`, where the weight does not depend
+  on params. The division comes after the parts are added, so `accumulate` does not change the
+  result of a loss whose weights differ between rows.
+  """
+
+  def total(params, extra, batch):
+    loss_sum, weight, metrics, extra = loss(params, extra, batch)
+    return loss_sum, (weight, metrics, extra)
+
+  grad = jax.value_and_grad(total, has_aux=True)
+
+  def one(extra, batch):
+    (loss_sum, (weight, metrics, extra)), grads = grad(params, extra, batch)
+    return extra, (grads, loss_sum, weight, metrics)
+
+  if accumulate == 1:
+    extra, summed = one(extra, batch)
+  else:
+    extra, summed = _accumulated(one, extra, _parts(batch, accumulate))
+  grads, loss_sum, weight, metrics = summed
+  weight = jnp.maximum(weight, 1e-12)
+  grads = jax.tree.map(lambda g: g / weight, grads)
+  return Gradients(grads, loss_sum / weight, metrics, extra)
+
+
+def _accumulated(one: Callable, extra: Any, parts: Any) -> tuple[Any, Any]:
+  first = jax.tree.map(lambda x: x[0], parts)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: one(extra, first)[1])
+  )
+
+  def body(carry, part):
+    extra, summed = carry
+    extra, new = one(extra, part)
+    return (extra, jax.tree.map(jnp.add, summed, new)), None
+
+  (extra, summed), _ = jax.lax.scan(body, (extra, zeros), parts)
+  return extra, summed
+
+
+def _parts(batch: Any, parts: int) -> Any:
+  # Rows lie over the devices in contiguous runs; taking every parts-th row keeps each part spread
+  # over all devices without moving anything.
+  return jax.tree.map(
+    lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+
+
+def apply(
+  state: State, name: str, grads: Params, loss: Float[Array, ""], update: Update
+) -> tuple[State, Metrics]:
+  """Clips and applies the gradients to one group, unless something is not finite.
+
+  A step whose loss or gradient norm is not finite leaves parameters, optimiser state and average
+  as they were and is written down in `state.guard`; nothing is read back to the host for it.
+  """
+  group = state.groups[name]
+  norm = optax.global_norm(grads)
+  finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+  if update.clip_norm:
+    scale = jnp.minimum(1.0, update.clip_norm / jnp.maximum(norm, 1e-12))
+    grads = jax.tree.map(lambda g: g * scale, grads)
+  updates, opt_state = update.optimizer.update(grads, group.opt_state, group.params)
+  params = optax.apply_updates(group.params, updates)
+  keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+  group = Group(keep(params, group.params), keep(opt_state, group.opt_state))
+
+  ema = dict(state.ema)
+  if update.ema:
+    ema[name] = keep(
+      optax.incremental_update(group.params, ema[name], 1 - update.ema), ema[name]
+    )
+  one = jnp.float32(1)
+  metrics = {
+    f"norm/{name}_gradient": (jnp.where(finite, norm, 0), jnp.where(finite, one, 0)),
+    f"norm/{name}_parameters": (optax.global_norm(group.params), one),
+  }
+  state = state.replace(
+    groups={**state.groups, name: group},
+    ema=ema,
+    guard=_noted(state.guard, state.step, finite, loss, norm),
+  )
+  return state, metrics
+
+
+def _noted(guard: Guard, step: jax.Array, finite: jax.Array, loss: jax.Array, norm: jax.Array):
+  # Two groups may fail in the same step, which counts once; a finite group resets nothing, the
+  # next finite step does (the run of bad steps is over when `guard.step` stays behind).
+  in_a_row = jnp.select(
+    [guard.step == step, guard.step == step - 1], [guard.in_a_row, guard.in_a_row + 1], 1
+  )
+  note = lambda new, old: jnp.where(finite, old, new.astype(old.dtype))
+  return Guard(
+    skipped=note(guard.skipped + (guard.step != step), guard.skipped),
+    in_a_row=note(in_a_row, guard.in_a_row),
+    step=note(step, guard.step),
+    loss=note(loss, guard.loss),
+    norm=note(norm, guard.norm),
+  )
