@@ -1,0 +1,149 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from vfe.errors import UserError
+from vfe.learn import optimizer
+from vfe.learn.paths import named_leaves
+
+LAYERS = 3
+BASE = dict(base_lr=1e-3, weight_decay=0.0, schedule="constant", b2=0.999)
+
+
+def classifier():
+  """The names and ranks of a small classifier, in the canonical layout."""
+  ones = lambda *shape: jnp.ones(shape, jnp.float32)
+  return {
+    "encoder": {
+      "embed": {"kernel": ones(6, 4), "bias": ones(4)},
+      "positions": {"embedding": ones(5, 4)},
+      "stack": {
+        "mlp": {"up": {"kernel": ones(LAYERS, 4, 8), "bias": ones(LAYERS, 8)}},
+        "norm1": {"scale": ones(LAYERS, 4)},
+      },
+      "norm": {"scale": ones(4)},
+    },
+    "mask_token": ones(4),
+    "head": {"kernel": ones(4, 2), "bias": ones(2)},
+  }
+
+
+def updates_of(config, params, steps=10, batch=256):
+  made, schedule = optimizer.make_optimizer(config, params, steps=steps, batch=batch)
+  grads = jax.tree.map(jnp.ones_like, params)
+  updates, state = made.update(grads, made.init(params), params)
+  return named_leaves(updates), state, schedule
+
+
+def test_the_rate_follows_the_batch():
+  config = dict(base_lr=1.5e-4, end_lr=1e-5, warmup=0.025, schedule="cosine")
+  schedule = optimizer.resolve(config, steps=1600, batch=2048)
+  assert dataclasses.asdict(schedule) == dict(
+    kind="cosine", lr=1.5e-4 * 8, end_lr=1e-5 * 8, warmup_steps=40, steps=1600, batch=2048
+  )
+
+
+def test_schedule_warms_up_to_the_peak_and_ends_at_the_end_rate():
+  config = dict(base_lr=1.0, end_lr=0.1, warmup=0.2, schedule="cosine")
+  schedule = optimizer.resolve(config, steps=20, batch=256)
+  rates = np.array([schedule(step) for step in range(21)])
+  np.testing.assert_allclose(rates[:5], [0.25, 0.5, 0.75, 1.0, 1.0], rtol=1e-6)
+  np.testing.assert_allclose(rates[12], 0.55, rtol=1e-6)  # half way, in the mean of both
+  np.testing.assert_allclose(rates[20], 0.1, rtol=1e-6)
+  assert all(np.diff(rates[4:]) < 0)
+
+
+@pytest.mark.parametrize(("kind", "middle", "last"), [("linear", 0.5, 0.0), ("constant", 1.0, 1.0)])
+def test_other_schedules(kind, middle, last):
+  schedule = optimizer.resolve(dict(base_lr=1.0, schedule=kind), steps=10, batch=256)
+  np.testing.assert_allclose([schedule(5), schedule(10)], [middle, last], atol=1e-7)
+
+
+def test_adamw_is_optax_adamw():
+  params = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}
+  config = ml_collections.ConfigDict(dict(BASE, weight_decay=0.1))
+  updates, _, _ = updates_of(config, params)
+  reference = optax.adamw(1e-3, b1=0.9, b2=0.999, weight_decay=0.1)
+  expected, _ = reference.update(
+    jax.tree.map(jnp.ones_like, params), reference.init(params), params
+  )
+  np.testing.assert_allclose(updates["a/kernel"], expected["a"]["kernel"], rtol=1e-6)
+
+
+def test_only_matrices_decay_whatever_their_rank():
+  mask = named_leaves(optimizer.decayed(classifier()))
+  assert {name for name, wanted in mask.items() if wanted} == {
+    "encoder/embed/kernel", "encoder/stack/mlp/up/kernel", "head/kernel"
+  }  # fmt: skip
+
+
+def test_layer_decay_scales_each_layer_of_a_stacked_leaf():
+  updates, _, _ = updates_of(dict(BASE, layer_decay=0.5), classifier())
+  rate = lambda name: -np.asarray(updates[name]) / 1e-3
+  for name in ("encoder/embed/kernel", "encoder/positions/embedding"):
+    np.testing.assert_allclose(rate(name), 0.5**4, rtol=1e-5)
+  for name in ("encoder/stack/mlp/up/kernel", "encoder/stack/mlp/up/bias"):
+    for layer in range(LAYERS):
+      np.testing.assert_allclose(rate(name)[layer], 0.5 ** (3 - layer), rtol=1e-5)
+  for name in ("encoder/norm/scale", "head/kernel"):
+    np.testing.assert_allclose(rate(name), 1.0, rtol=1e-5)
+
+
+def test_layer_decay_scales_the_weight_decay_too():
+  config = dict(BASE, layer_decay=0.5, weight_decay=0.1)
+  updates, _, _ = updates_of(config, classifier())
+  np.testing.assert_allclose(updates["encoder/embed/kernel"], -1e-3 * (1 + 0.1) * 0.5**4, rtol=1e-5)
+
+
+def test_frozen_leaves_stay_and_have_no_state():
+  params = classifier()
+  config = dict(BASE, weight_decay=0.1, trainable="^head/")
+  updates, state, _ = updates_of(config, params)
+  assert all(not update.any() for name, update in updates.items() if not name.startswith("head"))
+  assert updates["head/kernel"].all()
+  moments = [name for name in named_leaves(state) if "/mu/" in name]
+  assert [name.split("/mu/")[1] for name in moments] == ["head/bias", "head/kernel"]
+  assert optimizer.count_parameters(params, "^head/") == (10, sum(
+    leaf.size for leaf in jax.tree.leaves(params)
+  ))  # fmt: skip
+
+
+def test_layer_decay_and_freezing_go_together():
+  config = dict(BASE, layer_decay=0.5, weight_decay=0.1, trainable="stack|head")
+  updates, _, _ = updates_of(config, classifier())
+  np.testing.assert_allclose(updates["encoder/stack/norm1/scale"][0], -1e-3 * 0.125, rtol=1e-5)
+  assert not updates["encoder/embed/kernel"].any()
+
+
+def test_shapes_do_as_well_as_parameters():
+  shapes = jax.eval_shape(classifier)
+  made, _ = optimizer.make_optimizer(dict(BASE, layer_decay=0.7), shapes, steps=2, batch=4)
+  assert jax.eval_shape(made.init, shapes)
+  assert optimizer.count_parameters(shapes)[0] == sum(
+    math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)
+  )
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    (dict(kind="adamm"), "optimizer.kind='adamm' is unknown (nearest: adam"),
+    (dict(schedule="step"), "optimizer.schedule='step' is unknown (choose one of constant"),
+    (dict(base_rl=1.0), "optimizer.base_rl is not a key of an optimiser (nearest: base_lr)"),
+    (dict(warmup=5), r"optimizer.warmup=5 must be in [0, 1)"),
+    (dict(weight_decay=-1.0), "optimizer.weight_decay=-1.0 must be at least 0"),
+    (dict(kind="adam"), "optimizer.weight_decay=0.05 has no effect with optimizer.kind=adam"),
+    (dict(trainable="haed"), "optimizer.trainable='haed' matches none of the parameters"),
+    (dict(trainable="("), "optimizer.trainable='(' is not a regex"),
+  ],
+)
+def test_bad_values_are_named(config, message):
+  with pytest.raises(UserError) as caught:
+    optimizer.make_optimizer(config, classifier(), steps=10, batch=8)
+  assert message in str(caught.value) and "\n" not in str(caught.value)

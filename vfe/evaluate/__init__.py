@@ -1,0 +1,1 @@
+"""Measures: accumulated over batches with a validity mask, exact over padding."""

@@ -1,0 +1,1 @@
+"""What learning needs: state, optimiser, mesh and sharding rules, mixing of samples."""

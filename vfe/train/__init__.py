@@ -1,0 +1,1 @@
+"""The loop that every training stage runs in; checkpoints, metrics, time accounting."""
