@@ -1,0 +1,239 @@
+"""The video transformer: an encoder of selected tubelets, and a classifier on top of it."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from vfe.errors import UserError
+from vfe.nn.blocks import Attention, Execution, Mlp, dense, make_stack, norm
+from vfe.nn.positions import sincos1d, sincos3d
+from vfe.tokens.layout import Layout
+
+SIZES = {
+  "test": dict(width=32, depth=3, heads=2, mlp=64),
+  "demo": dict(width=128, depth=4, heads=4, mlp=512),
+  "s": dict(width=384, depth=12, heads=6, mlp=1536),
+  "b": dict(width=768, depth=12, heads=12, mlp=3072),
+  "l": dict(width=1024, depth=24, heads=16, mlp=4096),
+}
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+POSITIONS = ("sincos1d", "sincos3d")
+
+# transformers' norms before a head have torch's default; the original VideoMAE's have 1e-6.
+HEAD_EPS = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+  """What an encoder is. `dataclasses.asdict` of it is JSON-able, `from_dict` reads that.
+
+  frames and size (pixels) fix the layout; parameters depend on neither.
+  """
+
+  frames: int
+  size: int
+  tubelet: tuple[int, int, int]
+  width: int
+  depth: int
+  heads: int
+  mlp: int
+  norm_eps: float = 1e-6
+  final_norm: bool = True
+  positions: str = "sincos1d"
+
+  def __post_init__(self):
+    if self.width % self.heads or self.width % 2:
+      raise UserError(
+        f"width={self.width} is not even or not divisible by heads={self.heads}; change one."
+      )
+    if self.positions not in POSITIONS:
+      raise UserError(f"positions={self.positions!r} is unknown; use {' or '.join(POSITIONS)}.")
+
+  @classmethod
+  def of(
+    cls, name: str, frames: int, size: int, tubelet: tuple[int, int, int] = (2, 16, 16), **changes
+  ) -> "EncoderConfig":
+    """The encoder of a named size (`SIZES`); changes are of other fields.
+
+    Raises:
+      UserError: there is no such size.
+    """
+    shape = lookup(SIZES, name, "model.size")
+    return cls(frames=frames, size=size, tubelet=tuple(tubelet), **(shape | changes))
+
+  @classmethod
+  def from_dict(cls, fields: Mapping[str, Any]) -> "EncoderConfig":
+    """The inverse of `dataclasses.asdict`, also after JSON has made lists of the tuples."""
+    return cls(**{**fields, "tubelet": tuple(fields["tubelet"])})
+
+  @property
+  def layout(self) -> Layout:
+    """The layout of the clips that the encoder is made for."""
+    return Layout.of_video(self.frames, self.size, self.tubelet)
+
+
+class Encoder(nn.Module):
+  """A ViT on the selected tubelets of a clip, joint attention over space and time, no CLS."""
+
+  config: EncoderConfig
+  execution: Execution = Execution()
+
+  @nn.compact
+  def __call__(
+    self,
+    patches: Shaped[Array, "B K P"],
+    selection: Int[Array, "B K"],
+    keys: Key[Array, "B"] | None = None,
+  ) -> Float[Array, "B K D"]:
+    """Encodes the selected tokens; the others do not exist.
+
+    patches are `gather_tubelets` of the video: uint8, which is normalised here by ImageNet's mean
+    and deviation, or float, which is taken as it is. keys, one a row, turn drop path on.
+    """
+    config, run = self.config, self.execution
+    tokens = dense(config.width, run.dtype, "embed")(normalise(patches))
+    tokens += position(config, selection, config.width).astype(tokens.dtype)
+    stack = make_stack(
+      config.width, config.depth, config.heads, config.mlp, config.norm_eps, run
+    )
+    tokens = stack.apply(self.param("blocks", stack.init), tokens, keys)
+    if config.final_norm:
+      tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
+    return jax.lax.stop_gradient(tokens) if run.first_trained >= config.depth else tokens
+
+
+class MeanPool(nn.Module):
+  """The mean of the tokens, then a norm (VideoMAE's fine-tuning, LVMAE's ViT-B)."""
+
+  heads: int
+  mlp: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
+    return norm(HEAD_EPS, self.dtype, "norm")(tokens.mean(1))
+
+
+class ClassAttention(nn.Module):
+  """One class-attention layer (CaiT, without LayerScale), as for LVMAE's ViT-L (A.5.3).
+
+  A learned token attends to itself and to the others, which stay as they are.
+  """
+
+  heads: int
+  mlp: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
+    cls = _learned_token(self, "token", tokens)
+    every = norm(HEAD_EPS, self.dtype, "attention_norm")(jnp.concatenate([cls, tokens], axis=1))
+    cls += Attention(self.heads, self.dtype, name="attention")(every[:, :1], every)
+    cls += Mlp(self.mlp, self.dtype, name="mlp")(norm(HEAD_EPS, self.dtype, "mlp_norm")(cls))
+    return norm(HEAD_EPS, self.dtype, "norm")(cls)[:, 0]
+
+
+class AttentiveProbe(nn.Module):
+  """A learned query asks the tokens, then an MLP: the probe for frozen encoders (V-JEPA's)."""
+
+  heads: int
+  mlp: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
+    query = _learned_token(self, "token", tokens)
+    context = norm(HEAD_EPS, self.dtype, "attention_norm")(tokens)
+    query += Attention(self.heads, self.dtype, name="attention")(query, context)
+    query += Mlp(self.mlp, self.dtype, name="mlp")(norm(HEAD_EPS, self.dtype, "mlp_norm")(query))
+    return norm(HEAD_EPS, self.dtype, "norm")(query)[:, 0]
+
+
+POOLS = {"mean": MeanPool, "class_attention": ClassAttention, "attentive": AttentiveProbe}
+
+
+class Classifier(nn.Module):
+  """An encoder, one pooling, and a linear head a task, e.g. {"verb": 97, "noun": 300}.
+
+  Token drop in fine-tuning is a selection that leaves tokens out. With mean pooling the encoder
+  has no final norm: the norm comes after the mean.
+  """
+
+  encoder: EncoderConfig
+  heads: Mapping[str, int]
+  pool: str = "mean"
+  execution: Execution = Execution()
+
+  @nn.compact
+  def __call__(
+    self,
+    patches: Shaped[Array, "B K P"],
+    selection: Int[Array, "B K"],
+    keys: Key[Array, "B"] | None = None,
+  ) -> dict[str, Float[Array, "B C"]]:
+    """float32 logits of every head; arguments as the encoder's."""
+    pool = lookup(POOLS, self.pool, "pool")
+    config = dataclasses.replace(self.encoder, final_norm=self.pool != "mean")
+    tokens = Encoder(config, self.execution, name="encoder")(patches, selection, keys)
+    pooled = pool(config.heads, config.mlp, self.execution.dtype, name="pool")(tokens)
+    init = nn.initializers.truncated_normal(0.02 * 0.001)  # VideoMAE's init_scale
+    return {
+      name: nn.Dense(classes, kernel_init=init, name=f"head_{name}")(pooled.astype(jnp.float32))
+      for name, classes in self.heads.items()
+    }
+
+
+def adopt_encoder(params: Any, encoder: Any) -> Any:
+  """A classifier's fresh parameters with a trained encoder's in place of its own.
+
+  What only one of the two has stays behind or stays fresh: that is the final norm.
+  """
+  own = params["encoder"]
+  return {**params, "encoder": {name: encoder.get(name, own[name]) for name in own}}
+
+
+def normalise(patches: Shaped[Array, "*B P"]) -> Float[Array, "*B P"]:
+  """uint8 tubelets to float32 of ImageNet's mean 0 and deviation 1; float ones as they are."""
+  if patches.dtype != jnp.uint8:
+    return patches
+  repeats = patches.shape[-1] // 3
+  mean, std = (np.tile(np.float32(of), repeats) for of in (IMAGENET_MEAN, IMAGENET_STD))
+  return (patches.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def position(
+  config: EncoderConfig, selection: Int[Array, "B K"], width: int
+) -> Float[Array, "B K {width}"]:
+  """The fixed positions of the selected tokens; the decoder's have a width of their own."""
+  layout = config.layout
+  if config.positions == "sincos1d":
+    return sincos1d(selection, width, layout.size)
+  return sincos3d(layout.places(selection), layout.grid, width)
+
+
+def lookup(table: Mapping[str, Any], name: str, field: str) -> Any:
+  """An entry of a table that is named in a config.
+
+  Raises:
+    UserError: no such entry; names the nearest.
+  """
+  if name in table:
+    return table[name]
+  near = difflib.get_close_matches(str(name), table, n=1)
+  hint = f"did you mean {near[0]}?" if near else f"use {', '.join(table)}."
+  raise UserError(f"{field}={name!r} is unknown; {hint}")
+
+
+def _learned_token(module, name, tokens):
+  token = module.param(name, nn.initializers.truncated_normal(0.02), (tokens.shape[-1],))
+  return jnp.broadcast_to(token.astype(tokens.dtype), (len(tokens), 1, tokens.shape[-1]))

@@ -1,0 +1,208 @@
+"""Pre-LN transformer blocks, and stacks of them that are scanned over depth."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vfe.errors import UserError
+from vfe.nn.attention import attend
+from vfe.nn.random import key
+
+_checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)  # a scan needs no such barrier
+
+# What is kept of a layer for the backward pass, by name; the rest is computed again.
+REMAT = {
+  "none": lambda layer: layer,  # everything is kept
+  "dots": functools.partial(  # products with parameters, but none of attention's
+    _checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  ),
+  "full": _checkpoint,  # only the layer's input
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+  """How a network is run. Nothing here changes its parameters, so nothing of it is exported.
+
+  dtype is the type of activations and products (parameters are float32), remat a name in
+  `REMAT`, attention one of `vfe.nn.attention`. drop_path is the rate of the last layer, growing
+  linearly from 0 at the first. first_trained: 0, all is trained; n > 0, the embedding and the
+  first n blocks are not, and nothing is kept of them for the backward pass; at the depth, the
+  final norm is not trained either.
+  """
+
+  dtype: str = "float32"
+  remat: str = "none"
+  attention: str = "auto"
+  drop_path: float = 0.0
+  first_trained: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A run of equal layers [start, stop) of a stack, run as one scan."""
+
+  start: int
+  stop: int
+  remat: str
+  trained: bool
+
+
+class Attention(nn.Module):
+  """Multi-head attention with biases on queries and values but not on keys, as VideoMAE's."""
+
+  heads: int
+  dtype: str = "float32"
+  implementation: str = "auto"
+
+  @nn.compact
+  def __call__(
+    self, tokens: Float[Array, "B N D"], context: Float[Array, "B M D"] | None = None
+  ) -> Float[Array, "B N D"]:
+    """Tokens ask, `context` (or the tokens themselves) answers."""
+    context = tokens if context is None else context
+    width = tokens.shape[-1]
+
+    def project(name, x, use_bias=True):
+      y = dense(width, self.dtype, name, use_bias)(x)
+      return y.reshape(*y.shape[:2], self.heads, width // self.heads)
+
+    q, k, v = project("query", tokens), project("key", context, False), project("value", context)
+    mixed = attend(q, k, v, implementation=self.implementation)
+    return dense(width, self.dtype, "out")(mixed.reshape(tokens.shape))
+
+
+class Mlp(nn.Module):
+  """Two layers with the exact GELU between them."""
+
+  hidden: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    hidden = nn.gelu(dense(self.hidden, self.dtype, "up")(tokens), approximate=False)
+    return dense(tokens.shape[-1], self.dtype, "down")(hidden)
+
+
+class Block(nn.Module):
+  """x + attention(norm x), then x + mlp(norm x)."""
+
+  heads: int
+  mlp: int
+  norm_eps: float = 1e-6
+  dtype: str = "float32"
+  attention: str = "auto"
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: Float[Array, "B N D"],
+    drop: Float[Array, ""] | None = None,
+    keys: Key[Array, "B"] | None = None,
+  ) -> Float[Array, "B N D"]:
+    """Each of the two branches is dropped, a row at a time, with probability `drop`."""
+    mixed = norm(self.norm_eps, self.dtype, "attention_norm")(tokens)
+    mixed = Attention(self.heads, self.dtype, self.attention, name="attention")(mixed)
+    tokens = tokens + drop_path(mixed, drop, keys, "attention")
+    hidden = norm(self.norm_eps, self.dtype, "mlp_norm")(tokens)
+    hidden = Mlp(self.mlp, self.dtype, name="mlp")(hidden)
+    return tokens + drop_path(hidden, drop, keys, "mlp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+  """`depth` equal blocks, with their parameters stacked: one [L, ...] leaf a weight.
+
+  That layout is the only one, in memory and on disk. The segments, which the program is made of
+  and which differ between runs, cut it as they need it. A Linen module declares a stack by
+  `self.param(name, stack.init)` and runs it by `stack.apply`.
+  """
+
+  block: nn.Module
+  width: int
+  depth: int
+  execution: Execution = Execution()
+
+  def init(self, rng: Key[Array, ""]) -> Any:
+    """The parameters, float32, drawn from one key a layer."""
+    dummy = jnp.zeros((1, 1, self.width), jnp.float32)
+    draw = lambda rng: self.block.init(rng, dummy)["params"]
+    return jax.vmap(draw)(jax.random.split(rng, self.depth))
+
+  def apply(
+    self, params: Any, tokens: Float[Array, "B N D"], keys: Key[Array, "B"] | None = None
+  ) -> Float[Array, "B N D"]:
+    """Runs all layers. `keys`, one a row, turn drop path on; without, nothing is random."""
+    if self.execution.drop_path == 0.0:
+      keys = None
+    index = jnp.arange(self.depth)
+    rates = jnp.linspace(0.0, self.execution.drop_path, self.depth)
+    for segment in self.segments():
+      layers = _cut((params, index, rates), segment)
+      if not segment.trained:
+        layers, tokens = jax.lax.stop_gradient((layers, tokens))
+      tokens = self._scan(segment, layers, tokens, keys)
+    return tokens
+
+  def segments(self) -> list[Segment]:
+    """The runs of equal layers, cut at the first trained one."""
+    cut = min(self.execution.first_trained, self.depth)
+    runs = (Segment(0, cut, "none", False), Segment(cut, self.depth, self.execution.remat, True))
+    return [run for run in runs if run.start < run.stop]
+
+  def _scan(self, segment, layers, tokens, keys):
+    def layer(tokens, per_layer):
+      params, index, rate = per_layer
+      drawn = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+      return self.block.apply({"params": params}, tokens, rate, drawn), None
+
+    return jax.lax.scan(_remat(segment.remat)(layer), tokens, layers)[0]
+
+
+def make_stack(
+  width: int, depth: int, heads: int, mlp: int, norm_eps: float, execution: Execution
+) -> Stack:
+  """A stack of VideoMAE's blocks."""
+  block = Block(heads, mlp, norm_eps, execution.dtype, execution.attention, parent=None)
+  return Stack(block, width, depth, execution)
+
+
+def drop_path(
+  branch: Float[Array, "B N D"],
+  rate: Float[Array, ""] | None,
+  keys: Key[Array, "B"] | None,
+  name: str,
+) -> Float[Array, "B N D"]:
+  """Zeroes the branch of some rows and makes up for it in the others; no keys, no drop."""
+  if keys is None:
+    return branch
+  draw = lambda rng: jax.random.bernoulli(key(rng, name), 1.0 - rate)
+  kept = jax.vmap(draw)(keys)[:, None, None]
+  return jnp.where(kept, branch / (1.0 - rate).astype(branch.dtype), 0)
+
+
+def norm(eps: float, dtype: str, name: str) -> nn.LayerNorm:
+  """Layer norm whose statistics are float32 and whose variance is not a difference of squares."""
+  return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def dense(width: int, dtype: str, name: str, use_bias: bool = True) -> nn.Dense:
+  """A linear layer as VideoMAE draws it: Xavier uniform, no bias at first."""
+  init = nn.initializers.xavier_uniform()
+  return nn.Dense(width, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
+
+
+def _cut(stacked: Any, segment: Segment) -> Any:
+  return jax.tree.map(lambda leaf: leaf[segment.start : segment.stop], stacked)
+
+
+def _remat(name: str) -> Callable:
+  if name not in REMAT:
+    raise UserError(f"remat={name!r} is unknown; use {', '.join(REMAT)}.")
+  return REMAT[name]
