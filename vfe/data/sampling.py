@@ -112,3 +112,20 @@ class Sampling:
   def sample(self, count: int, frames: int, rng: np.random.Generator | None) -> Sample:
     """The frames of one clip of a video with `count` >= 1 frames; centred without `rng`."""
     return SAMPLERS[self.kind](count, frames, rng, stride=self.stride, align=self.align)
+
+  def views(self, count: int, frames: int, clips: int) -> list[Sample]:
+    """`clips` clips spread evenly over a video with `count` >= 1 frames, without chance.
+
+    One is the centred clip. Strided windows start from 0 to the last start that fits; the other
+    kinds take, in each of `frames` equal segments, the place that is (view + 1/2) / clips of it.
+    """
+    if clips == 1 or (self.kind != "strided" and count <= frames):
+      return [self.sample(count, frames, None)] * clips
+    if self.kind == "strided":
+      last = max(0, count - ((frames - 1) * self.stride + 1)) // self.align
+      steps = np.rint(np.linspace(0, last, clips)).astype(np.int64)
+      window = self.stride * np.arange(frames, dtype=np.int64)
+      return [_clipped(step * self.align + window, count) for step in steps]
+    places = (np.arange(clips)[:, None] + 0.5) / clips + np.arange(frames)
+    indices = np.floor(places * count / frames).astype(np.int64)
+    return [Sample(row, int(row[0]), 0) for row in indices]
