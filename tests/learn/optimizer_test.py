@@ -23,9 +23,9 @@ def classifier():
     "encoder": {
       "embed": {"kernel": ones(6, 4), "bias": ones(4)},
       "positions": {"embedding": ones(5, 4)},
-      "stack": {
+      "blocks": {
         "mlp": {"up": {"kernel": ones(LAYERS, 4, 8), "bias": ones(LAYERS, 8)}},
-        "norm1": {"scale": ones(LAYERS, 4)},
+        "attention_norm": {"scale": ones(LAYERS, 4)},
       },
       "norm": {"scale": ones(4)},
     },
@@ -79,7 +79,7 @@ def test_adamw_is_optax_adamw():
 def test_only_matrices_decay_whatever_their_rank():
   mask = named_leaves(optimizer.decayed(classifier()))
   assert {name for name, wanted in mask.items() if wanted} == {
-    "encoder/embed/kernel", "encoder/stack/mlp/up/kernel", "head/kernel"
+    "encoder/embed/kernel", "encoder/blocks/mlp/up/kernel", "head/kernel"
   }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_layer_decay_scales_each_layer_of_a_stacked_leaf():
   rate = lambda name: -np.asarray(updates[name]) / 1e-3
   for name in ("encoder/embed/kernel", "encoder/positions/embedding"):
     np.testing.assert_allclose(rate(name), 0.5**4, rtol=1e-5)
-  for name in ("encoder/stack/mlp/up/kernel", "encoder/stack/mlp/up/bias"):
+  for name in ("encoder/blocks/mlp/up/kernel", "encoder/blocks/mlp/up/bias"):
     for layer in range(LAYERS):
       np.testing.assert_allclose(rate(name)[layer], 0.5 ** (3 - layer), rtol=1e-5)
   for name in ("encoder/norm/scale", "head/kernel"):
@@ -115,9 +115,11 @@ def test_frozen_leaves_stay_and_have_no_state():
 
 
 def test_layer_decay_and_freezing_go_together():
-  config = dict(BASE, layer_decay=0.5, weight_decay=0.1, trainable="stack|head")
+  config = dict(BASE, layer_decay=0.5, weight_decay=0.1, trainable="blocks|head")
   updates, _, _ = updates_of(config, classifier())
-  np.testing.assert_allclose(updates["encoder/stack/norm1/scale"][0], -1e-3 * 0.125, rtol=1e-5)
+  np.testing.assert_allclose(
+    updates["encoder/blocks/attention_norm/scale"][0], -1e-3 * 0.125, rtol=1e-5
+  )
   assert not updates["encoder/embed/kernel"].any()
 
 

@@ -10,7 +10,7 @@ from vfe.learn import sharding
 from vfe.learn.paths import named_leaves
 
 SHAPES = {
-  "stack": {"mlp": {"kernel": (8, 4, 16), "bias": (8, 16)}, "norm": {"scale": (8, 5)}},
+  "blocks": {"mlp": {"kernel": (8, 4, 16), "bias": (8, 16)}, "norm": {"scale": (8, 5)}},
   "head": {"kernel": (16, 6), "bias": (6,)},
 }
 
@@ -62,9 +62,9 @@ def test_mesh_errors(sizes, message):
 
 def test_default_is_fsdp_on_the_largest_divisible_dimension_but_never_the_layers():
   assert specs({"fsdp": 8}) == {
-    "stack/mlp/kernel": (None, None, "fsdp"),
-    "stack/mlp/bias": (None, "fsdp"),
-    "stack/norm/scale": (None, None),  # 5 does not divide, the 8 layers are not split
+    "blocks/mlp/kernel": (None, None, "fsdp"),
+    "blocks/mlp/bias": (None, "fsdp"),
+    "blocks/norm/scale": (None, None),  # 5 does not divide, the 8 layers are not split
     "head/kernel": ("fsdp", None),
     "head/bias": (None,),
   }
@@ -74,20 +74,23 @@ def test_default_is_fsdp_on_the_largest_divisible_dimension_but_never_the_layers
 def test_rules_come_first_and_fsdp_takes_what_is_free():
   rules = [("mlp/kernel$", (None, "tensor")), ("^head/", "replicated")]
   made = specs({"data": 1, "fsdp": 4, "tensor": 2}, rules)
-  assert made["stack/mlp/kernel"] == (None, "fsdp", "tensor")
-  assert made["stack/mlp/bias"] == (None, "fsdp")
+  assert made["blocks/mlp/kernel"] == (None, "fsdp", "tensor")
+  assert made["blocks/mlp/bias"] == (None, "fsdp")
   assert made["head/kernel"] == ()
 
 
 def test_rules_that_agree_do_not_collide():
-  rules = [("mlp/kernel$", (None, "tensor")), ("stack/mlp/k", [None, "tensor"])]
-  assert specs({"tensor": 8}, rules)["stack/mlp/kernel"] == (None, None, "tensor")
+  rules = [("mlp/kernel$", (None, "tensor")), ("blocks/mlp/k", [None, "tensor"])]
+  assert specs({"tensor": 8}, rules)["blocks/mlp/kernel"] == (None, None, "tensor")
 
 
 @pytest.mark.parametrize(
   ("rules", "message"),
   [
-    ([("mlp/kernel", (None, "tensor")), ("stack", "replicated")], "rules disagree on stack/mlp/k"),
+    (
+      [("mlp/kernel", (None, "tensor")), ("blocks", "replicated")],
+      "rules disagree on blocks/mlp/k",
+    ),
     ([("head/kernel", (None, "tensor"))], "6 does not divide over tensor=4"),
     ([("head/bias", (None, "tensor"))], "is not 'replicated' nor, for each of its dimensions"),
     ([("head/kernel", ("tensro", None))], "is not 'replicated' nor"),
@@ -114,7 +117,7 @@ def test_optimiser_state_and_average_lie_with_their_parameters():
   for parameter in named_leaves(shapes()):
     lie = {tuple(spec) for name, spec in by_name.items() if name.endswith("/" + parameter)}
     assert len(lie) == 1, (parameter, lie)
-  assert by_name["groups/model/opt_state/0/mu/stack/mlp/kernel"] == PartitionSpec(
+  assert by_name["groups/model/opt_state/0/mu/blocks/mlp/kernel"] == PartitionSpec(
     None, None, "fsdp"
   )
   everything, one = sharding.describe(abstract, tree)

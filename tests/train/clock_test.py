@@ -29,7 +29,7 @@ def now():
 
 
 def test_every_second_goes_to_the_innermost_name(now):
-  clock = clocks.Clock(clocks.Console(io.StringIO()), now=now)
+  clock = clocks.Clock(io.StringIO(), now)
   now.go(1)
   with clock("step"):
     now.go(2)
@@ -37,11 +37,11 @@ def test_every_second_goes_to_the_innermost_name(now):
       now.go(4)
     now.go(8)
   assert clock.spent() == {"step": 10, "compile": 4, "other": 1}
-  assert clock.seconds() == 15
+  assert clock.seconds_since_start() == 15
 
 
 def test_an_error_inside_still_counts(now):
-  clock = clocks.Clock(clocks.Console(io.StringIO()), now=now)
+  clock = clocks.Clock(io.StringIO(), now)
   with pytest.raises(KeyError), clock("data"):
     now.go(3)
     raise KeyError
@@ -49,30 +49,56 @@ def test_an_error_inside_still_counts(now):
   assert clock.spent() == {"data": 3, "other": 1}
 
 
-def test_a_lap_starts_at_zero(now):
-  clock = clocks.Clock(clocks.Console(io.StringIO()), now=now)
+def test_rates_are_of_the_steps_since_the_last_and_leave_out_what_is_not_training(now):
+  clock = clocks.Clock(io.StringIO(), now)
+  with clock("compile"):
+    now.go(50)
+  clock.start("pretrain", 100, 200, rows=8, tokens=800)
   with clock("data"):
-    now.go(3)
-  assert clock.lap() == {"data": 3, "other": 0, "wall": 3}
-  with clock("data"):
-    now.go(1)
+    now.go(2)
+  with clock("step"):
+    now.go(6)
+  with clock("evaluate"):
+    now.go(10)
+  assert clock.rates(104) == {
+    "rate/steps_per_s": 0.5,
+    "rate/clips_per_s": 4.0,
+    "rate/tokens_per_s": 400.0,
+    "time/data_share": 0.25,
+    "time/data": 2.0,
+    "time/step": 6.0,
+    "time/evaluate": 10.0,
+  }
   now.go(1)
-  assert clock.lap() == {"data": 1, "other": 1, "wall": 2}
+  assert clock.rates(105) == {
+    "rate/steps_per_s": 1.0,
+    "rate/clips_per_s": 8.0,
+    "rate/tokens_per_s": 800.0,
+    "time/data_share": 0.0,
+    "time/other": 1.0,
+  }
 
 
-def test_rates_leave_out_what_is_not_training():
-  lap = {"data": 2.0, "step": 6.0, "compile": 10.0, "other": 0.0, "wall": 18.0}
-  measured = clocks.rates(lap, steps=4, batch=8, tokens=100)
-  assert measured["rate/clips_per_s"] == 4.0 and measured["rate/tokens_per_s"] == 400.0
-  assert measured["time/data_share"] == 0.25 and measured["time/compile_s"] == 10.0
-
-
-def test_announcements_come_before_the_work(now):
+def test_what_is_said_has_the_time(now):
   stream = io.StringIO()
-  clock = clocks.Clock(clocks.Console(stream), "pretrain", now=now)
+  clock = clocks.Clock(stream, now)
   now.go(2.5)
-  with clock("compile", "compiling the step"):
-    assert stream.getvalue() == "[    2.5 s] pretrain: compiling the step ...\n"
+  clock.say("pretrain: compiling")
+  assert stream.getvalue() == "[    2.5 s] pretrain: compiling\n"
+
+
+def test_some_things_are_said_once(now):
+  clock = clocks.Clock(io.StringIO(), now)
+  assert [clock.first_time(what) for what in ("a", "b", "a")] == [True, True, False]
+
+
+def test_a_stage_on_a_terminal(now):
+  stream = Terminal()
+  clock = clocks.Clock(stream, now)
+  clock.start("pretrain", 0, 4, rows=1)
+  clock.progress(1, {"loss": 0.51239})
+  clock.finish()
+  assert stream.getvalue() == f"pretrain step 1/4 [{'#' * 6}{'.' * 18}], loss 0.5124\n"
 
 
 def test_elsewhere_progress_is_plain_lines(now):

@@ -127,7 +127,7 @@ def make_optimizer(
   Args:
     config: the `optimizer` section; see DEFAULTS.
     params: the group's parameters or their shapes, with stacked layers in the canonical layout
-      (one `[L, ...]` leaf a weight, under a module named `stack`).
+      (one `[L, ...]` leaf a weight, under the name `blocks`).
     steps: updates in the run.
     batch: clips in an update, over all processes and accumulated parts.
 
@@ -207,7 +207,7 @@ def _depth(params: Any) -> int:
     if "encoder" in name.split("/") and is_stacked(name)
   }
   if len(depths) != 1:
-    raise ValueError(f"layer_decay needs one encoder with a stack; its depths are {depths}.")
+    raise ValueError(f"layer_decay needs one encoder of stacked blocks; its depths are {depths}.")
   return depths.pop()
 
 

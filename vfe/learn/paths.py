@@ -1,4 +1,4 @@
-"""Leaves by name: `encoder/stack/mlp/up/kernel`. Rules on parameters are written against these."""
+"""Leaves by name: `encoder/blocks/mlp/up/kernel`. Rules on parameters are written against these."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,5 +24,5 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def is_stacked(name: str) -> bool:
-  """Whether a leaf holds one slice a layer, `[L, ...]`: it is inside a `stack`."""
-  return "stack" in name.split("/")[:-1]
+  """Whether a leaf holds one slice a layer, `[L, ...]`, as the blocks of `vfe.nn.blocks.Stack`."""
+  return "blocks" in name.split("/")[:-1]

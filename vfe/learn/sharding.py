@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -20,6 +21,8 @@ from vfe.learn.paths import is_stacked, map_named
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH_AXES = ("data", "fsdp")
 
+Sizes = Mapping[str, int] | ml_collections.ConfigDict
+
 # A leaf that this names is whole on every device, whatever the default would do.
 REPLICATED = "replicated"
 
@@ -27,9 +30,7 @@ REPLICATED = "replicated"
 Rule = tuple[str, str | Sequence[str | None]]
 
 
-def make_mesh(
-  sizes: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(sizes: Sizes | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh over all devices with the axes data, fsdp, tensor and context.
 
   Args:
@@ -102,8 +103,8 @@ def shardings(shapes: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
   Args:
     shapes: arrays or shapes (`jax.eval_shape` of what makes the state).
     mesh: from `make_mesh`.
-    rules: (regex, spec) pairs; spec has an axis name or None for each dimension (for leaves in a
-      `stack` without the layers' dimension, which stays whole: the scan runs over it), or is
+    rules: (regex, spec) pairs; spec has an axis name or None for each dimension (for leaves of
+      stacked blocks without the layers' dimension, which stays whole: the scan runs over it), or is
       "replicated".
 
   Raises:

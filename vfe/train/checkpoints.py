@@ -5,8 +5,6 @@ that a run killed while saving finds the checkpoint before it. Nothing that is c
 written over.
 """
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +17,6 @@ from vfe.errors import UserError
 from vfe.learn.paths import named_leaves
 
 FOLDER = "checkpoints"
-PACKAGES = ("vfe", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av")
 
 
 class Checkpoints:
@@ -31,15 +28,16 @@ class Checkpoints:
   Args:
     workdir: the stage's folder; local, or remote (`gs://`) where its file system is installed.
     keep: complete checkpoints that are kept, the newest ones.
-    asynchronous: whether training goes on while files are written.
+    meta: plain JSON that is kept beside every state: what it was made from.
   """
 
-  def __init__(self, workdir: Any, *, keep: int = 2, asynchronous: bool = True):
+  def __init__(self, workdir: Any, *, keep: int = 2, meta: Mapping[str, Any] | None = None):
     self._workdir = epath.Path(workdir)
+    self._meta = dict(meta or {})
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,
-      enable_async_checkpointing=asynchronous,
+      enable_async_checkpointing=True,
     )
     self._manager = ocp.CheckpointManager(
       (self._workdir / FOLDER).absolute(), item_names=("state", "meta"), options=options
@@ -59,7 +57,7 @@ class Checkpoints:
     """The newest of them."""
     return max(self.steps(), default=None)
 
-  def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> bool:
+  def save(self, step: int, state: Any) -> bool:
     """Starts saving; false where the step is saved already.
 
     The state may be donated to the next step at once: what is written is the state as it is now.
@@ -68,18 +66,17 @@ class Checkpoints:
     Args:
       step: updates done.
       state: a tree of arrays; no typed keys.
-      meta: plain JSON, kept beside it.
     """
     if step in self._manager.all_steps():
       return False
-    record = {"stage": dict(meta), "versions": versions(), "leaves": _described(state)}
+    record = {"meta": self._meta, "leaves": _described(state)}
     return self._manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(record)),
     )
 
-  def restore(self, shapes: Any, shardings: Any) -> tuple[Any, dict[str, Any]] | None:
-    """The newest state, laid out as asked, and its metadata; None where there is none yet.
+  def restore(self, shapes: Any, shardings: Any) -> Any:
+    """The newest state, laid out as asked; None where there is none yet.
 
     Args:
       shapes: the state's shapes (`jax.eval_shape` of what makes it).
@@ -98,8 +95,7 @@ class Checkpoints:
       shapes,
       shardings,
     )
-    state = self._read(step, state=ocp.args.StandardRestore(target)).state
-    return state, record["stage"]
+    return self._read(step, state=ocp.args.StandardRestore(target)).state
 
   def wait(self) -> None:
     """Until what is being saved is complete; raises what went wrong in it."""
@@ -130,17 +126,6 @@ class Checkpoints:
           f"{there or 'not in it'}, the config makes it {here or 'not exist'}; "
           f"choose another --workdir, or --redo={self._workdir.name}."
         )
-
-
-def versions() -> dict[str, str]:
-  """What a checkpoint was made with: Python and the packages that numbers depend on."""
-  found = {"python": platform.python_version()}
-  for package in PACKAGES:
-    try:
-      found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found
 
 
 def _described(tree: Any) -> dict[str, str]:

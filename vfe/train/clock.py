@@ -2,16 +2,20 @@
 
 import collections
 import contextlib
+import dataclasses
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 
 # Seconds between two plain lines, and between two redraws of the bar.
 PLAIN_EVERY = 20.0
 BAR_EVERY = 0.2
+
+# What is not training: left out of the rates.
+BESIDE = ("compile", "checkpoint", "evaluate")
 
 
 class Console:
@@ -52,34 +56,41 @@ class Console:
 
 
 class Clock:
-  """Seconds by name. Each second goes to one name: the innermost that is open.
+  """Seconds of a run by name. Each second goes to one name: the innermost that is open.
 
-  clock = Clock(console, "pretrain")
-  with clock("data"):
-    batch = next(batches)
-  with clock("compile", "compiling the training step"):  # said before it starts
-    ...
+      clock = Clock()
+      clock.say("pretrain: compiling")
+      with clock("compile"):
+        ...
+      clock.start("pretrain", start, steps, rows=rows, tokens=tokens)
+      ...                                # in the loop, at a log line:
+      scalars |= clock.rates(done)
+      clock.progress(done, scalars)
+      ...
+      clock.finish()
+
+  stream: where a person reads along, default stderr. now: seconds, from anywhere.
   """
 
   def __init__(
-    self, console: Console, label: str = "", now: Callable[[], float] = time.perf_counter
+    self, stream: io.TextIOBase | None = None, now: Callable[[], float] = time.perf_counter
   ):
-    self.console = console
-    self._label = f"{label}: " if label else ""
+    self._console = Console(stream)
     self._now = now
-    self._start = self._lap_start = self._since = now()
+    self._started = self._since = now()
     self._open: list[str] = []
     self._spent: dict[str, float] = collections.defaultdict(float)
-    self._at_lap: dict[str, float] = {}
+    self._lap = _Lap(self._started, {}, 0)
+    self._rows = self._tokens = 0
+    self._progress: Progress | None = None
+    self._seen: set[Hashable] = set()
 
   @contextlib.contextmanager
-  def __call__(self, name: str, announcement: str = "") -> Iterator[None]:
-    """Accounts what happens inside to `name`; announces it first where there is something to say.
+  def __call__(self, name: str) -> Iterator[None]:
+    """Accounts what happens inside to `name`.
 
     Work on the device is dispatched asynchronously: wait for it inside if it is to be counted.
     """
-    if announcement:
-      self.announce(announcement)
     self._charge()
     self._open.append(name)
     try:
@@ -88,32 +99,60 @@ class Clock:
       self._charge()
       self._open.pop()
 
-  def announce(self, text: str) -> None:
-    """Says what starts now, with the seconds since the clock was made."""
-    self.console.say(f"[{self.seconds():7.1f} s] {self._label}{text} ...")
-
   def say(self, text: str) -> None:
-    """Says what is the case, with the seconds since the clock was made."""
-    self.console.say(f"[{self.seconds():7.1f} s] {self._label}{text}")
+    """A line for a person, after the seconds since the start. Say what is slow before it starts."""
+    self._console.say(f"[{self.seconds_since_start():7.1f} s] {text}")
 
-  def seconds(self) -> float:
+  def first_time(self, what: Hashable) -> bool:
+    """Whether this is the first call with this: for what is to be said once."""
+    first = what not in self._seen
+    self._seen.add(what)
+    return first
+
+  def seconds_since_start(self) -> float:
     """Since the clock was made."""
-    return self._now() - self._start
+    return self._now() - self._started
 
   def spent(self) -> dict[str, float]:
     """Seconds by name since the clock was made; what no name was open for is `other`."""
     self._charge()
     named = dict(self._spent)
-    other = self._since - self._start - sum(named.values())
+    other = self._since - self._started - sum(named.values())
     return {**named, "other": max(other, 0.0)}
 
-  def lap(self) -> dict[str, float]:
-    """Seconds by name since the last lap; `wall` is all of them."""
+  def start(self, label: str, step: int, steps: int, *, rows: int, tokens: int = 0) -> None:
+    """A stage starts or goes on: `step` of `steps` are done, each of `rows` clips and `tokens`."""
+    self._lap = _Lap(self._now(), self.spent(), step)
+    self._rows, self._tokens = rows, tokens
+    self._progress = Progress(self._console, label, steps, now=self._now)
+
+  def rates(self, step: int) -> dict[str, float]:
+    """What the log says of the steps since the last call, or since `start`.
+
+    Rates are over the time without compiling, checkpoints and evaluation, but with the wait for
+    data, whose share is `time/data_share`; `time/<name>` are seconds.
+    """
     spent = self.spent()
-    lap = {name: seconds - self._at_lap.get(name, 0.0) for name, seconds in spent.items()}
-    lap["wall"] = self._since - self._lap_start
-    self._at_lap, self._lap_start = spent, self._since
-    return lap
+    seconds = {name: total - self._lap.spent.get(name, 0.0) for name, total in spent.items()}
+    wall = self._since - self._lap.at
+    training = max(wall - sum(seconds.get(name, 0.0) for name in BESIDE), 1e-9)
+    speed = (step - self._lap.step) / training
+    measured = {"rate/steps_per_s": speed, "rate/clips_per_s": speed * self._rows}
+    if self._tokens:
+      measured["rate/tokens_per_s"] = speed * self._tokens
+    measured["time/data_share"] = seconds.get("data", 0.0) / training
+    self._lap = _Lap(self._since, spent, step)
+    return measured | {f"time/{name}": value for name, value in seconds.items() if value}
+
+  def progress(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Shows that `step` steps are done, with the loss where there is one."""
+    if self._progress is not None:
+      self._progress(step, f"loss {scalars['loss']:.4g}" if "loss" in scalars else "")
+
+  def finish(self) -> None:
+    """The stage has taken its last step."""
+    self._console.end_bar()
+    self._progress = None
 
   def _charge(self) -> None:
     now = self._now()
@@ -122,23 +161,13 @@ class Clock:
     self._since = now
 
 
-# What is not training: left out of the rates.
-BESIDE = ("compile", "checkpoint", "eval")
+@dataclasses.dataclass(frozen=True)
+class _Lap:
+  """Where the rates start: the time, the seconds by name, the step."""
 
-
-def rates(lap: Mapping[str, float], *, steps: int, batch: int, tokens: int = 0) -> dict[str, float]:
-  """What the log says of a lap of `steps` steps of `batch` clips of `tokens` tokens each.
-
-  Rates are over the lap without compiling, checkpoints and evaluation, the wait for data included;
-  `time/data_share` is that wait's share. Seconds by name are those of the lap.
-  """
-  training = max(lap["wall"] - sum(lap.get(name, 0.0) for name in BESIDE), 1e-9)
-  clips = steps * batch / training
-  measured = {"rate/steps_per_s": steps / training, "rate/clips_per_s": clips}
-  if tokens:
-    measured["rate/tokens_per_s"] = clips * tokens
-  measured["time/data_share"] = lap.get("data", 0.0) / training
-  return measured | {f"time/{name}_s": seconds for name, seconds in lap.items()}
+  at: float
+  spent: dict[str, float]
+  step: int
 
 
 class Progress:
