@@ -71,9 +71,9 @@ class MAE(nn.Module):
     arguments are the encoder's.
     """
     tokens = Encoder(self.encoder, self.execution, name="encoder")(patches, visible, keys)
-    return Decoder(
-      self.encoder, self.decoder, self.target_dim, self.execution, name="decoder"
-    )(tokens, visible, asked)
+    return Decoder(self.encoder, self.decoder, self.target_dim, self.execution, name="decoder")(
+      tokens, visible, asked
+    )
 
 
 class Decoder(nn.Module):
@@ -98,9 +98,7 @@ class Decoder(nn.Module):
     known += position(self.encoder, visible, config.width).astype(known.dtype)
     unknown = (mask + position(self.encoder, asked, config.width)).astype(known.dtype)
     tokens = jnp.concatenate([known, unknown], axis=1)
-    stack = make_stack(
-      config.width, config.depth, config.heads, config.mlp, config.norm_eps, run
-    )
+    stack = make_stack(config.width, config.depth, config.heads, config.mlp, config.norm_eps, run)
     tokens = stack.apply(self.param("blocks", stack.init), tokens)[:, -asked.shape[1] :]
     tokens = norm(HEAD_EPS, run.dtype, "norm")(tokens)
     return dense(self.target_dim, "float32", "head")(tokens.astype(jnp.float32))

@@ -103,9 +103,7 @@ class Encoder(nn.Module):
     config, run = self.config, self.execution
     tokens = dense(config.width, run.dtype, "embed")(normalise(patches))
     tokens += position(config, selection, config.width).astype(tokens.dtype)
-    stack = make_stack(
-      config.width, config.depth, config.heads, config.mlp, config.norm_eps, run
-    )
+    stack = make_stack(config.width, config.depth, config.heads, config.mlp, config.norm_eps, run)
     tokens = stack.apply(self.param("blocks", stack.init), tokens, keys)
     if config.final_norm:
       tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
@@ -115,8 +113,6 @@ class Encoder(nn.Module):
 class MeanPool(nn.Module):
   """The mean of the tokens, then a norm (VideoMAE's fine-tuning, LVMAE's ViT-B)."""
 
-  heads: int
-  mlp: int
   dtype: str = "float32"
 
   @nn.compact
@@ -124,42 +120,37 @@ class MeanPool(nn.Module):
     return norm(HEAD_EPS, self.dtype, "norm")(tokens.mean(1))
 
 
-class ClassAttention(nn.Module):
-  """One class-attention layer (CaiT, without LayerScale), as for LVMAE's ViT-L (A.5.3).
+class TokenPool(nn.Module):
+  """A learned token asks the others, which stay as they are, then goes through an MLP.
 
-  A learned token attends to itself and to the others, which stay as they are.
+  With `joins` it also attends to itself: one class-attention layer (CaiT, without LayerScale), as
+  for LVMAE's ViT-L (A.5.3). Without, it is the attentive probe for frozen encoders (V-JEPA's).
   """
 
   heads: int
   mlp: int
+  joins: bool
   dtype: str = "float32"
 
   @nn.compact
   def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
-    cls = _learned_token(self, "token", tokens)
-    every = norm(HEAD_EPS, self.dtype, "attention_norm")(jnp.concatenate([cls, tokens], axis=1))
-    cls += Attention(self.heads, self.dtype, name="attention")(every[:, :1], every)
-    cls += Mlp(self.mlp, self.dtype, name="mlp")(norm(HEAD_EPS, self.dtype, "mlp_norm")(cls))
-    return norm(HEAD_EPS, self.dtype, "norm")(cls)[:, 0]
+    token = self.param("token", nn.initializers.truncated_normal(0.02), tokens.shape[-1:])
+    token = jnp.broadcast_to(token.astype(tokens.dtype), (len(tokens), 1, tokens.shape[-1]))
+    context = jnp.concatenate([token, tokens], axis=1) if self.joins else tokens
+    context = norm(HEAD_EPS, self.dtype, "attention_norm")(context)
+    query = context[:, :1] if self.joins else token
+    token += Attention(self.heads, self.dtype, name="attention")(query, context)
+    token += Mlp(self.mlp, self.dtype, name="mlp")(norm(HEAD_EPS, self.dtype, "mlp_norm")(token))
+    return norm(HEAD_EPS, self.dtype, "norm")(token)[:, 0]
 
 
-class AttentiveProbe(nn.Module):
-  """A learned query asks the tokens, then an MLP: the probe for frozen encoders (V-JEPA's)."""
-
-  heads: int
-  mlp: int
-  dtype: str = "float32"
-
-  @nn.compact
-  def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
-    query = _learned_token(self, "token", tokens)
-    context = norm(HEAD_EPS, self.dtype, "attention_norm")(tokens)
-    query += Attention(self.heads, self.dtype, name="attention")(query, context)
-    query += Mlp(self.mlp, self.dtype, name="mlp")(norm(HEAD_EPS, self.dtype, "mlp_norm")(query))
-    return norm(HEAD_EPS, self.dtype, "norm")(query)[:, 0]
-
-
-POOLS = {"mean": MeanPool, "class_attention": ClassAttention, "attentive": AttentiveProbe}
+POOLS = {
+  "mean": lambda config, dtype: MeanPool(dtype, name="pool"),
+  "class_attention": lambda config, dtype: TokenPool(
+    config.heads, config.mlp, True, dtype, name="pool"
+  ),
+  "attentive": lambda config, dtype: TokenPool(config.heads, config.mlp, False, dtype, name="pool"),
+}
 
 
 class Classifier(nn.Module):
@@ -183,23 +174,15 @@ class Classifier(nn.Module):
   ) -> dict[str, Float[Array, "B C"]]:
     """float32 logits of every head; arguments as the encoder's."""
     pool = lookup(POOLS, self.pool, "pool")
-    config = dataclasses.replace(self.encoder, final_norm=self.pool != "mean")
+    final_norm = self.encoder.final_norm and self.pool != "mean"
+    config = dataclasses.replace(self.encoder, final_norm=final_norm)
     tokens = Encoder(config, self.execution, name="encoder")(patches, selection, keys)
-    pooled = pool(config.heads, config.mlp, self.execution.dtype, name="pool")(tokens)
+    pooled = pool(config, self.execution.dtype)(tokens)
     init = nn.initializers.truncated_normal(0.02 * 0.001)  # VideoMAE's init_scale
     return {
       name: nn.Dense(classes, kernel_init=init, name=f"head_{name}")(pooled.astype(jnp.float32))
       for name, classes in self.heads.items()
     }
-
-
-def adopt_encoder(params: Any, encoder: Any) -> Any:
-  """A classifier's fresh parameters with a trained encoder's in place of its own.
-
-  What only one of the two has stays behind or stays fresh: that is the final norm.
-  """
-  own = params["encoder"]
-  return {**params, "encoder": {name: encoder.get(name, own[name]) for name in own}}
 
 
 def normalise(patches: Shaped[Array, "*B P"]) -> Float[Array, "*B P"]:
@@ -232,8 +215,3 @@ def lookup(table: Mapping[str, Any], name: str, field: str) -> Any:
   near = difflib.get_close_matches(str(name), table, n=1)
   hint = f"did you mean {near[0]}?" if near else f"use {', '.join(table)}."
   raise UserError(f"{field}={name!r} is unknown; {hint}")
-
-
-def _learned_token(module, name, tokens):
-  token = module.param(name, nn.initializers.truncated_normal(0.02), (tokens.shape[-1],))
-  return jnp.broadcast_to(token.astype(tokens.dtype), (len(tokens), 1, tokens.shape[-1]))

@@ -74,9 +74,7 @@ def top_and_random(
   return _largest(_noise(keys, n).at[rows, best].set(1.0), top + random)
 
 
-def contains(
-  selection: Int[Array, "B K"], asked: Int[Array, "B M"], n: int
-) -> Bool[Array, "B M"]:
+def contains(selection: Int[Array, "B K"], asked: Int[Array, "B M"], n: int) -> Bool[Array, "B M"]:
   """Which of the asked tokens are in the selection, by way of one bit a token of the layout."""
   rows = jnp.arange(len(selection))[:, None]
   marks = jnp.zeros((len(selection), n), bool).at[rows, selection].set(True)

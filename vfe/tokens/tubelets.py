@@ -26,9 +26,7 @@ def gather_tubelets(
   return taken.reshape(*selection.shape, layout.channels)
 
 
-def untubelets(
-  patches: Shaped[Array, "B N P"], layout: Layout
-) -> Shaped[Array, "B T H W 3"]:
+def untubelets(patches: Shaped[Array, "B N P"], layout: Layout) -> Shaped[Array, "B T H W 3"]:
   """The video that the tubelets were cut from; any dtype."""
   (t, h, w), (dt, dh, dw) = layout.grid, layout.tubelet
   grid = jnp.reshape(patches, (len(patches), t, h, w, dt, dh, dw, 3))
