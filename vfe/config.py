@@ -5,6 +5,7 @@ A config is an `ml_collections.ConfigDict` that holds rules, never results of ar
 
 import difflib
 import json
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,6 +58,20 @@ def parse_argument(file: str, argument: str, **defaults: Any) -> ml_collections.
   return ml_collections.ConfigDict(values)
 
 
+def data_source(value: str) -> tuple[str, str | None]:
+  """(data.source, data.path) of a recipe's `data=`: a file or folder of the user's, or `tabletop`.
+
+  A .csv, .json or .jsonl file is a manifest, a folder with a dataset.json holds shards, any other
+  is a folder of videos.
+  """
+  if value == "tabletop":
+    return "tabletop", None
+  path = pathlib.Path(value).expanduser()
+  if path.suffix in (".csv", ".json", ".jsonl"):
+    return "manifest", str(path)
+  return ("shards" if (path / "dataset.json").is_file() else "folder"), str(path)
+
+
 def stage_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """The stages of a recipe in the order in which they run.
 
@@ -65,7 +80,7 @@ def stage_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """
   names = tuple(config.stages)
   for i, name in enumerate(names):
-    if name not in config or "kind" not in config[name]:
+    if "kind" not in config.get(name, {}):
       raise UserError(f"config.stages names {name!r}, but config.{name}.kind is not set.")
     for role, value in config[name].get("inputs", {}).items():
       if value in names[i:]:
@@ -73,25 +88,44 @@ def stage_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   return names
 
 
+def stage_data(**changes: Any) -> dict[str, Any]:
+  """A stage's own data section: what is set replaces the recipe's, what is None does not.
+
+  Its keys are those that stages differ in; each can be set on the command line.
+  """
+  inherited = dict(
+    source=config_dict.placeholder(str),
+    path=config_dict.placeholder(str),
+    eval_path=config_dict.placeholder(str),
+    frames=config_dict.placeholder(int),
+    size=config_dict.placeholder(int),
+    views=config_dict.placeholder(int),
+    eval_clips=config_dict.placeholder(int),
+    eval_crops=config_dict.placeholder(int),
+    sampling=dict(kind=config_dict.placeholder(str), stride=config_dict.placeholder(int)),
+    augment=dict(kind=config_dict.placeholder(str), flip=config_dict.placeholder(bool)),
+    tabletop=dict(rung=config_dict.placeholder(str)),
+  )
+  return inherited | changes
+
+
 def stage_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
   """The stage's own section, its `data` laid over the recipe's."""
   stage = ml_collections.ConfigDict(config[name].to_dict())
   data = ml_collections.ConfigDict(config.data.to_dict())
-  with data.unlocked():
-    for key, value in config[name].get("data", {}).items():
-      _overlay(data, key, value, f"config.{name}.data")
+  _lay_over(data, config[name].get("data", {}), f"config.{name}.data")
   stage.data = data
   return stage.lock()
 
 
-def _overlay(data: ml_collections.ConfigDict, key: str, value: Any, place: str) -> None:
-  if key not in data:
-    raise UserError(f"{place}.{key} is unknown ({nearest(key, data.keys())}).")
-  if isinstance(value, ml_collections.ConfigDict) and key == "tabletop":
-    for inner, inner_value in value.items():
-      _overlay(data[key], inner, inner_value, f"{place}.{key}")
-  elif value is not None:
-    data[key] = value
+def _lay_over(data: ml_collections.ConfigDict, changes: Mapping[str, Any], place: str) -> None:
+  for key, value in changes.items():
+    if key not in data:
+      raise UserError(f"{place}.{key} is unknown ({nearest(key, data.keys())}).")
+    if isinstance(value, Mapping | ml_collections.ConfigDict):
+      _lay_over(data[key], value, f"{place}.{key}")
+    elif value is not None:
+      data[key] = value
 
 
 def identity(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:

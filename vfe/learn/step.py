@@ -32,9 +32,12 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """How a group is updated. `ema` is the decay of its average, 0 for none."""
+  """How a group is updated: `schedule` is the learning rate by step, for the log, and
+  `trainable` the regex of the trained parameters; `ema` is the decay of the average, 0 for none."""
 
   optimizer: optax.GradientTransformation
+  schedule: Callable[[int], jax.Array]
+  trainable: str = ".*"
   clip_norm: float = 0.0
   ema: float = 0.0
 

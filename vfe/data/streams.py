@@ -1,0 +1,68 @@
+"""Streams: the named parts of a batch, each with its own source and its own fixed size.
+
+A mixture is a fixed count of each stream in a step, never a coin per row.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from vfe.data import pipeline
+from vfe.data.record import Source
+from vfe.data.stored import Stored
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """`batch` rows a step (over all processes) of clips of `source`, made as `spec` says."""
+
+  source: Source
+  spec: pipeline.ClipSpec
+  batch: int
+  workers: int = 0
+  buffer: int = 2
+
+  @classmethod
+  def of(
+    cls, source: Source, data: ml_collections.ConfigDict, batch: int, **changes: Any
+  ) -> "Stream":
+    """The stream that a stage's data config describes; `changes` replace fields of its spec."""
+    spec = dataclasses.replace(pipeline.clip_spec(data), **changes)
+    return cls(source, spec, batch, data.workers, data.buffer)
+
+  @property
+  def steps_an_epoch(self) -> int:
+    """Steps until every record has been decoded once, rounded up."""
+    return math.ceil(len(self.source) * self.spec.views / self.batch)
+
+  def train(self, seed: int, rows: np.ndarray, start: int) -> Iterator[dict[str, Any]]:
+    """This process's rows of step `start`, `start + 1`, ... without end."""
+    dataset = pipeline.train_dataset(
+      self.source, self.spec, seed=seed, batch=self.batch, rows=rows
+    )
+    return pipeline.iterate(dataset, start=start, workers=self.workers, buffer=self.buffer)
+
+  def evaluate(self, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """This process's rows of every evaluation batch, in order, padded with `valid` False."""
+    dataset = pipeline.eval_dataset(self.source, self.spec, batch=self.batch, rows=rows)
+    return pipeline.iterate(dataset, start=0, workers=self.workers, buffer=self.buffer)
+
+  def shapes(self) -> dict[str, Any]:
+    """What a step is given of this stream, over all processes, as arrays that take no memory."""
+    rows = (self.batch,)
+    of = lambda dtype, *more: np.broadcast_to(np.zeros((), dtype), (*rows, *more))
+    size = self.spec.size
+    batch = {
+      "video": of(np.uint8, self.spec.frames, size, size, 3),
+      "valid": of(bool),
+      "row": of(np.int32),
+      "label": {head: of(np.int32) for head in self.source.heads},
+    }
+    if self.spec.stored:
+      tokens, channels = Stored(self.spec.stored).shape(self.spec.frames)
+      batch |= {"codes": of(np.uint8, tokens, channels), "importance": of(np.float32, tokens)}
+    return batch

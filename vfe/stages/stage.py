@@ -1,0 +1,207 @@
+"""What every stage shares: its setting, its data, and how a training stage takes a step.
+
+A stage says what is done; the loop (`vfe.train.loop`) says in which order, and does not know
+which stage it runs.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from vfe import config as configs
+from vfe.data.sources import open_source
+from vfe.data.streams import Stream
+from vfe.errors import UserError
+from vfe.evaluate.evaluator import Evaluator
+from vfe.learn import optimizer as optimizers
+from vfe.learn import state as states
+from vfe.learn.exports import Export
+from vfe.learn.state import Params, State
+from vfe.learn.step import Gradients, Metrics, Update, apply, gradients
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """Where a stage runs: its name, the whole config, its folder, its inputs by role, the mesh."""
+
+  name: str
+  config: ml_collections.ConfigDict
+  folder: pathlib.Path
+  inputs: dict[str, Any]
+  mesh: jax.sharding.Mesh
+
+  def export(self, role: str, *kinds: str) -> Export | None:
+    """The input of that role, None where the config names none.
+
+    Raises:
+      UserError: the input is an export of another kind than the stage can use.
+    """
+    export = self.inputs.get(role)
+    if export is not None and export.kind not in kinds:
+      raise UserError(
+        f"config.{self.name}.inputs.{role}: {export.path} holds a {export.kind}, "
+        f"not a {' or a '.join(kinds)}."
+      )
+    return export
+
+
+class Stage:
+  """A stage of a recipe. Kinds that do not train override `run` instead of the rest."""
+
+  trains = True
+  roles: tuple[str, ...] = ()  # the inputs that a kind can use
+
+  def __init__(self, setting: Setting):
+    self.setting = setting
+    self.name = setting.name
+    self.config = configs.stage_config(setting.config, setting.name)
+    self.dtype = compute_dtype(setting.config.precision)
+    for role in setting.inputs:
+      if role not in self.roles:
+        raise UserError(
+          f"config.{self.name}.inputs.{role} is not an input of kind {self.config.kind!r} "
+          f"({configs.nearest(role, self.roles)})."
+        )
+
+  # Data.
+
+  @functools.cached_property
+  def source(self):
+    """The training videos."""
+    return open_source(self.config.data, "train")
+
+  @functools.cached_property
+  def eval_source(self):
+    """The validation videos."""
+    return open_source(self.config.data, "validation")
+
+  def inputs(self) -> dict[str, Stream]:
+    """The streams of a training batch."""
+    return {"clip": Stream.of(self.source, self.config.data, self.config.batch)}
+
+  def batch_shapes(self) -> dict[str, Any]:
+    """Shapes of what the loop gives to a step."""
+    return {name: stream.shapes() for name, stream in self.inputs().items()}
+
+  @functools.cached_property
+  def steps(self) -> int:
+    """Steps of the whole stage: `steps` if it is set, else from `epochs`."""
+    if self.config.get("steps"):
+      return self.config.steps
+    streams = self.inputs().values()
+    return max(1, round(self.config.epochs * max(s.steps_an_epoch for s in streams)))
+
+  # State.
+
+  def init(self, rng: jax.Array) -> dict[str, Params]:
+    """Fresh parameters of every group. Pure: it is traced for shapes and jitted onto the mesh."""
+    raise NotImplementedError
+
+  def warm(self) -> dict[str, Params]:
+    """Parameters from the inputs that replace fresh ones: group -> a tree with part of its keys."""
+    return {}
+
+  @property
+  def frozen(self) -> dict[str, Params]:
+    """Parameters that the step reads and nobody trains, from the inputs."""
+    return {}
+
+  def optimizer_config(self, group: str) -> ml_collections.ConfigDict:
+    """The section that says how a group is trained."""
+    del group
+    return self.config.optimizer
+
+  @property
+  def averages(self) -> dict[str, float]:
+    """The decay of the average of each group that has one."""
+    return {"model": self.config.ema} if self.config.ema else {}
+
+  @functools.cached_property
+  def updates(self) -> dict[str, Update]:
+    """How each group is updated, built from the shapes of its parameters."""
+    shapes = jax.eval_shape(self.init, jax.random.key(0))
+    updates = {}
+    for group, tree in shapes.items():
+      config = self.optimizer_config(group)
+      made, schedule = optimizers.make_optimizer(
+        config, tree, steps=self.steps, batch=self.config.batch
+      )
+      updates[group] = Update(
+        made,
+        schedule,
+        trainable=config.get("trainable") or ".*",
+        clip_norm=config.clip_norm,
+        ema=self.averages.get(group, 0.0),
+      )
+    return updates
+
+  def init_state(self, rng: jax.Array) -> State:
+    """The state before the first step. Pure."""
+    updates = self.updates
+    return states.create(
+      self.init(rng),
+      {group: update.optimizer for group, update in updates.items()},
+      averaged=tuple(self.averages),
+    )
+
+  # A step.
+
+  def loss(
+    self, params: Params, frozen: dict[str, Params], extra: Any, batch: Batch, rng: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Metrics, Any]:
+    """(sum, weight, metrics, extra) of a batch. Pure; the division comes after accumulation."""
+    raise NotImplementedError
+
+  def step(
+    self, state: State, frozen: dict[str, Params], batch: Batch, rng: jax.Array
+  ) -> tuple[State, Metrics]:
+    """One update of a stage with a single group, `model`. Metrics are of the state before it."""
+
+    def loss(params, extra, part):
+      return self.loss(params, frozen, extra, part, rng)
+
+    params = state.groups["model"].params
+    found = gradients(loss, params, state.extra, batch, accumulate=self.config.accumulate)
+    state, norms = apply(state, "model", found.grads, found.loss, self.updates["model"])
+    state = state.replace(step=state.step + 1, extra=found.extra)
+    return state, {"loss": mean(found), **found.metrics, **norms}
+
+  # Results.
+
+  def evaluators(self) -> list[Evaluator]:
+    """What is measured while the stage trains and when it ends."""
+    return []
+
+  def evaluated(self, state: State) -> Params:
+    """The parameters that evaluators and the export take: averaged where there is an average."""
+    return state.averaged("model")
+
+  def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
+    """(kind, model config, parameters) that other stages and `vfe.load` read."""
+    raise NotImplementedError
+
+  def tokens(self) -> int:
+    """Tokens that a clip puts through the encoder, for tokens per second; 0 where none."""
+    return 0
+
+
+def mean(found: Gradients) -> tuple[jax.Array, jax.Array]:
+  """A loss that is divided already, as a metric."""
+  return found.loss, jnp.float32(1)
+
+
+def compute_dtype(precision: str) -> str:
+  """`auto` is bfloat16 on TPU and GPU and float32 on the CPU, which has no fast bfloat16."""
+  table = {
+    "auto": "float32" if jax.default_backend() == "cpu" else "bfloat16",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+  }
+  return configs.choose(table, precision, "config.precision")

@@ -1,0 +1,41 @@
+"""Runs evaluators: the same number of steps on every process, outputs given to all of them."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from vfe.data import pipeline
+from vfe.evaluate.evaluator import Evaluator
+from vfe.learn import sharding
+from vfe.train.feed import to_mesh
+
+KEPT = ("record", "view", "start", "repeated")
+
+
+class Evaluation:
+  """An evaluator with its compiled program, to be run again as the parameters change."""
+
+  def __init__(self, evaluator: Evaluator, mesh: jax.sharding.Mesh):
+    self.name = evaluator.name
+    self._evaluator = evaluator
+    self._sharding = sharding.batch_sharding(mesh)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    small = (*KEPT, "valid", "label")
+
+    def predict(params, frozen, batch):
+      outputs = evaluator.predict(params, frozen, batch)
+      return outputs, {name: batch[name] for name in small if name in batch}
+
+    self._predict = jax.jit(predict, out_shardings=everywhere)
+
+  def run(self, params: Any, frozen: Any, folder: pathlib.Path | None = None) -> dict[str, float]:
+    """One pass: metrics by `<evaluator>/<metric>`; files are written where a folder is given."""
+    stream = self._evaluator.stream
+    batches = stream.evaluate(pipeline.local_rows(self._sharding, stream.batch))
+    collector = self._evaluator.collector()
+    for batch in batches:
+      outputs, small = self._predict(params, frozen, to_mesh(batch, self._sharding, KEPT))
+      collector.collect(*jax.tree.map(np.asarray, (outputs, small)))
+    return {f"{self.name}/{key}": value for key, value in collector.finish(folder).items()}
