@@ -1,0 +1,192 @@
+"""The world as real H.264 files: written once to a cache, reused, and read as a source."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import secrets
+from collections.abc import Iterator, Mapping
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from vfe.data.record import VideoRecord
+from vfe.data.tabletop import text
+from vfe.data.tabletop.asking import questions
+from vfe.data.tabletop.draw import render
+from vfe.data.tabletop.story import labels, scenario
+from vfe.data.tabletop.workers import share_out
+from vfe.data.tabletop.world import FPS, SPLITS, World, heads
+from vfe.errors import UserError
+
+log = logging.getLogger(__name__)
+
+GOP = 16
+ENCODING = {"crf": "14", "preset": "veryfast", "g": str(GOP), "threads": "1"}
+
+
+def encode(video: UInt8[np.ndarray, "T H W 3"], path: str | pathlib.Path, fps: int = FPS) -> None:
+  """Writes an mp4 file: H.264, 4:2:0, a keyframe every 16 frames, the index in front of the data.
+
+  One thread, so that the bytes are a function of the frames and the codec's version.
+  """
+  options = {"movflags": "+faststart"}
+  with av.open(str(path), "w", format="mp4", options=options) as container:
+    stream = container.add_stream("libx264", rate=fps, options=ENCODING)
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.thread_count = 1
+    for number, pixels in enumerate(video):
+      frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+      frame.pts = number
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def cache_folder() -> pathlib.Path:
+  """Where worlds are kept: $VFE_CACHE/tabletop, else the user's cache folder."""
+  own = os.environ.get("VFE_CACHE")
+  if own:
+    return pathlib.Path(own) / "tabletop"
+  user = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(user) / "vfe" / "tabletop"
+
+
+def world_folder(world: World, folder: pathlib.Path | None = None) -> pathlib.Path:
+  """The folder of one world's files: its settings, generator, encoding and codec in the name."""
+  codec = ".".join(str(part) for part in av.library_versions["libavcodec"])
+  setting = "-".join(f"{key}{value}" for key, value in ENCODING.items() if key != "threads")
+  name = f"{world.rung}-{world.size}px-{world.frames}f-{world.digest()}-avc{codec}-{setting}"
+  return pathlib.Path(folder or cache_folder()) / name
+
+
+@contextlib.contextmanager
+def _beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A file to write, renamed to the path when all of it is there: nobody ever sees a part of it."""
+  beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+  try:
+    yield beside
+    os.replace(beside, path)
+  finally:
+    beside.unlink(missing_ok=True)
+
+
+def _name(index: int) -> str:
+  return f"{index:06d}.mp4"
+
+
+def encode_missing(world: World, split: str, indices: list[int], folder: pathlib.Path) -> None:
+  """Writes those of the videos that are not there yet.
+
+  Each process begins at another place of the list, so that several at the same work share it; what
+  two of them write at once is the same.
+  """
+  begin = (os.getpid() * 2654435761) % max(1, len(indices))
+  for index in indices[begin:] + indices[:begin]:
+    path = folder / _name(index)
+    if not path.exists():
+      with _beside(path) as beside:
+        encode(render(world, scenario(world, index, split)), beside)
+
+
+def row(world: World, split: str, index: int) -> dict:
+  """A video's line in the manifest: path, labels by class name, and its texts."""
+  scene = scenario(world, index, split)
+  classes = heads(world.rung)
+  values = labels(scene)
+  return {
+    "path": f"{split}/{_name(index)}",
+    "split": split,
+    **{head: names[values[head]] for head, names in classes.items()},
+    "caption": text.caption(scene),
+    "summary": text.summary(scene),
+  }
+
+
+def write_cache(
+  world: World, split: str, count: int, folder: str | pathlib.Path | None = None
+) -> pathlib.Path:
+  """Makes sure that the first `count` videos of a split are there, and returns their manifest.
+
+  <world>/<split>/000000.mp4 ... and <world>/<split>-<count>.jsonl, with paths relative to it. What
+  is there is kept; two processes may do it at once; one that was killed is gone on with.
+  """
+  if split not in SPLITS:
+    raise UserError(f"tabletop split {split!r} is not one of {', '.join(SPLITS)}.")
+  place = world_folder(world, folder)
+  videos = place / split
+  manifest = place / f"{split}-{count}.jsonl"
+  try:
+    videos.mkdir(parents=True, exist_ok=True)
+    there = {entry.name for entry in os.scandir(videos)}
+    missing = [index for index in range(count) if _name(index) not in there]
+    if missing:
+      log.info("writing %d tabletop videos, once, to %s", len(missing), videos)
+      share_out("encode", world, split, missing, str(videos))
+    if not manifest.exists():
+      lines = [json.dumps(row(world, split, index)) for index in range(count)]
+      with _beside(manifest) as beside:
+        beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+  except OSError as error:
+    remedy = "set VFE_CACHE to a folder that can be written and has room"
+    raise UserError(f"tabletop cache {place}: {error.strerror or error}; {remedy}.") from None
+  return manifest
+
+
+def world_of(data: Mapping) -> World:
+  """The world that a data config asks for (`data.tabletop`; size and frames default to data's)."""
+  own = dict(data["tabletop"])
+  for key in ("frames", "size"):
+    own[key] = own.get(key) or data[key]
+  own["objects"] = tuple(own.get("objects") or World.objects)
+  fields = World.__dataclass_fields__
+  return World(**{key: value for key, value in own.items() if key in fields})
+
+
+class TabletopSource:
+  """A split of the world as a source of files; they are written when it is first opened.
+
+  data: the data config. `tabletop.videos` counts the training videos, `tabletop.eval_videos` those
+  of the other splits.
+  """
+
+  name = "tabletop"
+
+  def __init__(self, data: Mapping, split: str):
+    self.world = world_of(data)
+    self.split = split
+    self.heads = heads(self.world.rung)
+    self._count = int(data["tabletop"]["videos" if split == "train" else "eval_videos"])
+    if self._count < 1:
+      raise UserError(f"data.tabletop has {self._count} videos for {split}; use 1 or more.")
+    self._folder = write_cache(self.world, split, self._count).parent / split
+    size, frames = self.world.size, self.world.frames
+    log.info(
+      "tabletop world, rung %s: an epoch of %s has %d videos of %d frames, %dx%d pixels",
+      *(self.world.rung, split, self._count, frames, size, size),
+    )
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> VideoRecord:
+    if not 0 <= index < self._count:
+      raise IndexError(index)
+    scene = scenario(self.world, int(index), self.split)
+    values = labels(scene)
+    path = str(self._folder / _name(int(index)))
+    return VideoRecord(
+      name=path,
+      path=path,
+      labels={head: values[head] for head in self.heads},
+      text={
+        "caption": text.caption(scene),
+        "summary": text.summary(scene),
+        "narrations": text.narrations(scene),
+        "questions": questions(self.world, scene),
+      },
+    )

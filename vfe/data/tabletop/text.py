@@ -1,0 +1,168 @@
+"""What is said about a video: narrations, captions, a summary, and every word they use.
+
+C is the person whose hand it is, as in Ego4D's narrations.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from vfe.data.tabletop.story import Event, Scenario, scenario
+from vfe.data.tabletop.world import FPS, NOUNS, REPEATED_VERB, ROUTINES, VERBS, World
+
+SCENE_SECONDS = 8.0  # narrations within one such stretch of a video share a scene
+
+
+@dataclasses.dataclass(frozen=True)
+class Forms:
+  """A verb's forms, {} standing for its object (and a second {} for a swap's other one)."""
+
+  base: str
+  third: str
+  past: str
+
+
+FORMS = {
+  "push left": Forms("push {} to the left", "pushes {} to the left", "pushed {} to the left"),
+  "push right": Forms("push {} to the right", "pushes {} to the right", "pushed {} to the right"),
+  "lift": Forms("lift {}", "lifts {}", "lifted {}"),
+  "put down": Forms("put down {}", "puts down {}", "put down {}"),
+  "rotate": Forms("rotate {}", "rotates {}", "rotated {}"),
+  "tip over": Forms("tip over {}", "tips over {}", "tipped over {}"),
+  "stand up": Forms("stand up {}", "stands up {}", "stood up {}"),
+  "shake": Forms("shake {}", "shakes {}", "shook {}"),
+  "cover": Forms("cover {}", "covers {}", "covered {}"),
+  "uncover": Forms("uncover {}", "uncovers {}", "uncovered {}"),
+  "swap": Forms("swap {} with {}", "swaps {} with {}", "swapped {} with {}"),
+  "tap": Forms("tap {}", "taps {}", "tapped {}"),
+}
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+TIMES = ("never", "once", "twice", "three times")
+
+
+def names(event: Event, scene: Scenario) -> tuple[str, ...]:
+  """The objects of an event, each with its article; two for a swap."""
+  things = (event.thing,) if event.other < 0 else (event.thing, event.other)
+  return tuple(f"the {scene.things[i].name}" for i in things)
+
+
+def say(event: Event, scene: Scenario, form: str = "third") -> str:
+  """What the hand does in an event, such as "pushes the red ball to the left"."""
+  return getattr(FORMS[event.name], form).format(*names(event, scene))
+
+
+def noun_ids(event: Event, scene: Scenario) -> list[int]:
+  """The classes (in NOUNS) of the objects of an event."""
+  things = (event.thing,) if event.other < 0 else (event.thing, event.other)
+  return [scene.things[i].noun for i in things]
+
+
+def seconds(frame: int) -> float:
+  """When a frame begins, as the video file tells it."""
+  return round(frame / FPS, 4)
+
+
+def narrations(scene: Scenario) -> list[dict]:
+  """One row an event, with EgoClip's columns and `scene_id`; tags are classes in VERBS and NOUNS.
+
+  A clip is exactly the event: from when the hand sets out until it is gone.
+  """
+  rows = []
+  for number, event in enumerate(scene.events):
+    middle = (event.start + event.stop) / 2 / FPS
+    row = {
+      "video_uid": scene.uid,
+      "video_dur": seconds(scene.frames),
+      "narration_source": "narration_pass_1",
+      "narration_ind": number,
+      "narration_time": round(middle, 4),
+      "clip_start": seconds(event.start),
+      "clip_end": seconds(event.stop),
+      "clip_text": f"#C C {say(event, scene)}",
+      "tag_verb": [event.verb],
+      "tag_noun": noun_ids(event, scene),
+      "scene_id": f"{scene.uid}_{int(middle // SCENE_SECONDS)}",
+    }
+    rows.append(row)
+  return rows
+
+
+def _series(parts: list[str]) -> str:
+  return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def caption(scene: Scenario) -> str:
+  """One short sentence: the action, or the first and the last of them."""
+  first, last = scene.events[0], scene.events[-1]
+  text = f"C {say(first, scene)}"
+  return text if first is last else f"{text} and in the end {say(last, scene)}"
+
+
+def summary(scene: Scenario) -> str:
+  """The whole video: what is on the table, how it begins, what happens how often, how it ends."""
+  things = _series([f"a {thing.name}" for thing in scene.things])
+  verb = "is" if len(scene.things) == 1 else "are"
+  parts = [f"There {verb} {things} on the table."]
+  first, *rest = scene.events
+  if not rest:
+    return " ".join([*parts, f"C {say(first, scene)}."])
+  parts.append(f"First C {say(first, scene)}.")
+  repeats = sum(event.name == REPEATED_VERB for event in rest[:-1])
+  others = list(dict.fromkeys(say(e, scene) for e in rest[:-1] if e.name != REPEATED_VERB))
+  if repeats:
+    parts.append(f"In the middle C rotates something {TIMES[repeats]}.")
+  if others:
+    parts.append(f"In between C {_series(others)}.")
+  parts.append(f"In the end C {say(rest[-1], scene)}.")
+  return " ".join(parts)
+
+
+def routine_phrase(task: int) -> str:
+  """A routine in words, without its objects."""
+  first, repeats, last = ROUTINES[task]
+  begin = FORMS[first].third.format("something")
+  end = FORMS[last].third.format("something")
+  return f"C {begin}, then rotates something {TIMES[repeats]}, and in the end {end}"
+
+
+def words(text: str) -> list[str]:
+  """The words of a text, in lower case; punctuation marks and "#c" are words."""
+  return re.findall(r"#?[a-z]+|[.,?]", text.lower())
+
+
+# Sentences around verbs and nouns, here and in asking.py, that vocabulary() must know.
+FRAMES = (
+  "#C C and in the end.",
+  "There is a, on the table. There are",
+  "First C something. In the middle C. In between C. then rotates something",
+  *NUMBERS,
+  *TIMES,
+)
+
+
+def vocabulary() -> tuple[str, ...]:
+  """Every word that any text of the world can hold, sorted. It does not depend on a World."""
+  from vfe.data.tabletop.asking import TEMPLATES
+
+  texts = [*FRAMES, *TEMPLATES, *NOUNS, *VERBS, "the"]
+  for forms in FORMS.values():
+    texts += [forms.base, forms.third, forms.past]
+  return tuple(sorted({word for text in texts for word in words(text)}))
+
+
+def corpus(world: World, split: str, count: int) -> Iterator[str]:
+  """All texts of the first `count` videos: narrations, captions, summaries, queries, questions.
+
+  What a tokenizer of words is trained on; take it from the training split.
+  """
+  from vfe.data.tabletop.asking import queries, questions
+
+  for index in range(count):
+    scene = scenario(world, index, split)
+    yield from (row["clip_text"] for row in narrations(scene))
+    yield caption(scene)
+    yield summary(scene)
+    yield from (query["query"] for query in queries(scene))
+    for question in questions(world, scene):
+      yield question["question"]
+      yield from (question[f"option {i}"] for i in range(5))
