@@ -1,56 +1,21 @@
-"""Videos into frames, with PyAV: only the frames that are wanted, in file order.
+"""Clips of videos: frames chosen, decoded and cut in one pass.
 
-What a header says (frame count, duration, rate) is not believed. The packets of the clip are read
-once without decoding them, about a millisecond a minute of video, and give the time stamp of
-every frame and which packets are keyframes. Then:
-
-* In mp4, mov, mkv and webm a frame is found by its time stamp: decoding starts at the last
-  keyframe before it if that lies ahead, else goes on from where it stands. Every frame that comes
-  out is held against the packets' time stamps; at the first disagreement the file is not trusted.
-* A container that is not trusted (avi, mpeg, time stamps missing or twice, disagreement) is
-  decoded from its start and its frames are counted as they come.
-
-Both give the same frames, bit for bit. Frames are counted in presentation order, so a variable
-frame rate needs no care; a record's (start, end) are seconds from the file's start, as a player
-shows them, and pick the frames with start <= time < end. Edit lists and the display matrix
-(rotation, mirroring) are applied; the pixels' aspect ratio is noted, not applied. Colours go by
-the stream's matrix and range; where it names none, by BT.601 and the limited range.
-
-The index of a file is kept for the process (the last 64 files, by path, size and time of change).
-Faults are in `vfe.data.faults`.
+How frames are found in a file is in `vfe.data.video`, what can be wrong with it in
+`vfe.data.faults`.
 """
 
 from __future__ import annotations
 
-import bisect
-import collections
-import contextlib
 import dataclasses
-import io
-import itertools
-import math
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
-import av
 import numpy as np
-from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from vfe.data.faults import Fault, FaultError
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sample, Sampling
-
-MAX_PIXELS = 8192 * 4608  # a little more than 8K
-MIN_SIDE = 8
-
-_BY_TIME_STAMP = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may be trusted
-_SKIPPABLE = {"h264", "hevc"}  # codecs whose unreferenced pictures need no decoding
+from vfe.data.video import MAX_PIXELS, Misjudged, Video, open_video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +84,7 @@ def read_clip(
   max_pixels: int = MAX_PIXELS,
 ) -> Clip:
   """One clip at the video's own size; centred without a generator. Raises FaultError."""
-  whole = lambda height, width: [lambda picture: picture]  # noqa: E731
+  whole = lambda height, width: [lambda picture: picture]
   return read_views(record, frames, sampling, rng, whole, max_pixels=max_pixels)[0]
 
 
@@ -131,6 +96,7 @@ def read_views(
   crops: Callable[[int, int], Sequence[Callable[[np.ndarray], np.ndarray]]],
   *,
   clips: int = 1,
+  short_side: int | None = None,
   max_pixels: int = MAX_PIXELS,
 ) -> list[Clip]:
   """Crops of one or several clips of a video, which is decoded once. Raises FaultError.
@@ -141,12 +107,15 @@ def read_views(
       `lambda height, width: augment.spatial_crops(height, width, 224, 3)`. Called once, after
       the frames are chosen, so it may draw from the same generator.
     clips: how many temporal views; more than one only without a generator.
+    short_side: larger pictures are shrunk on leaving the decoder, by the largest whole factor
+      that keeps their short side at or above it (the mean of each square of pixels). The crops
+      are given the size after it. Twice the size of the crops is ample.
 
   Returns:
     clips x crops of them, clip by clip. Equal for equal bytes, arguments and generator state.
   """
   state = None if rng is None else rng.bit_generator.state
-  with open_video(record, max_pixels=max_pixels) as video:
+  with open_video(record, short_side=short_side, max_pixels=max_pixels) as video:
     while True:
       if rng is None:
         samples = sampling.views(video.count, frames, clips)
@@ -155,7 +124,7 @@ def read_views(
         samples = [sampling.sample(video.count, frames, rng)]
       try:
         return _cut(video, samples, crops)
-      except _Misjudged:  # The video knows better now: choose again, by the same chance.
+      except Misjudged:  # The video knows better now: choose again, by the same chance.
         continue
 
 
@@ -175,380 +144,11 @@ def _cut(
         [np.empty((len(sample.indices), *piece.shape), np.uint8) for piece in pieces]
         for sample in samples
       ]
-    for sample, of_sample in zip(samples, views):
-      for view, piece in zip(of_sample, pieces):
+    for sample, of_sample in zip(samples, views, strict=True):
+      for view, piece in zip(of_sample, pieces, strict=True):
         view[sample.indices == index] = piece
   return [
     Clip(view, sample.start, sample.repeated)
-    for sample, of_sample in zip(samples, views)
+    for sample, of_sample in zip(samples, views, strict=True)
     for view in of_sample
   ]
-
-
-@contextlib.contextmanager
-def open_video(record: VideoRecord, *, max_pixels: int = MAX_PIXELS) -> Iterator[Video]:
-  """An open `Video`, closed at the end. Raises FaultError."""
-  video = Video(record, max_pixels)
-  try:
-    yield video
-  finally:
-    video.close()
-
-
-class _Misjudged(Exception):
-  """The video is not what its packets said: choose frames anew. Never leaves this module."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Index:
-  """What the packets of a clip say, in file order.
-
-  Attributes:
-    pts, dts: presentation and decoding time stamps by packet, in the stream's time base.
-    keys: numbers of the packets that are keyframes, sorted by their pts.
-    order: sorted pts of the packets that are shown (edit lists hide some).
-    shown: those of them within the record's (start, end).
-    trusted: whether frames may be found by time stamp.
-  """
-
-  pts: list[int]
-  dts: list[int]
-  keys: list[int]
-  order: list[int]
-  shown: list[int]
-  trusted: bool
-
-  def key_of(self, pts: int) -> int:
-    """Number of the keyframe that decoding the frame at `pts` starts from."""
-    at = bisect.bisect_right(self.keys, pts, key=lambda number: self.pts[number])
-    return self.keys[max(0, at - 1)]
-
-
-_indices: collections.OrderedDict[tuple, _Index] = collections.OrderedDict()
-_indices_lock = threading.Lock()
-
-
-class Video:
-  """An open video file: `count` frames within the record's (start, end), read by index.
-
-  Attributes:
-    count: how many frames there are, as far as is known.
-    transposed: whether the picture as shown lies on its side against the stored one; known after
-      the first frame.
-  """
-
-  def __init__(self, record: VideoRecord, max_pixels: int):
-    self.record = record
-    self.transposed = False
-    self._size = None  # height and width of the stored picture
-    self._reformatter = VideoReformatter()
-    self._container = None
-    try:
-      self._open()
-      self._check_size(self.stream.width, self.stream.height, max_pixels)
-      self.index = self._cached_index()
-      self.count = len(self.index.shown)
-      if not self.count:
-        raise self.fault(Fault.EMPTY_CLIP if self.index.order else Fault.NO_FRAMES)
-    except BaseException:
-      self.close()
-      raise
-
-  def close(self) -> None:
-    if self._container is not None:
-      self._container.close()
-
-  def fault(self, fault: Fault, detail: str = "") -> FaultError:
-    """The fault with the record's name, to be raised."""
-    return FaultError(fault, self.record.name, detail)
-
-  def pace(self) -> tuple[float, float]:
-    """Frames a second and seconds of the clip, from the time stamps."""
-    tick, shown = self.stream.time_base, self.index.shown
-    rate = self.stream.average_rate
-    if len(shown) > 1 and shown[-1] > shown[0]:
-      rate = (len(shown) - 1) / ((shown[-1] - shown[0]) * tick)
-    fps = float(rate or 1)
-    return fps, self.count / fps
-
-  def play(self) -> Iterator[np.ndarray]:
-    """Yields every frame within (start, end), uint8[H, W, 3], as many as there turn out to be."""
-    done = 0
-    while done < self.count:
-      with contextlib.suppress(_Misjudged):  # All up to there was as counting finds it too.
-        for index, picture in self.read(range(done, self.count)):
-          done = index + 1
-          yield picture
-
-  def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index, picture uint8[H, W, 3]) of the wanted frames, which are sorted and unique.
-
-    Raises _Misjudged if `count` was wrong or frames were not where their packets said. It is not
-    by then: choose frames again.
-    """
-    find = self._by_time_stamp if self.index.trusted else self._from_the_start
-    for index, frame in find(wanted):
-      yield index, self._picture(frame)
-
-  # Opening.
-
-  def _open(self) -> None:
-    self.close()
-    source = self.record.path if self.record.data is None else io.BytesIO(self.record.data)
-    try:
-      if isinstance(source, str):
-        os.stat(source)  # FFmpeg tells a missing file from a broken one less surely.
-      self._container = av.open(source, metadata_errors="ignore")
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-      raise self.fault(Fault.MISSING, _words(error)) from error
-    except (FFmpegError, OSError) as error:
-      raise self.fault(Fault.UNOPENABLE, _words(error)) from error
-    self.stream = self._container.streams.best("video")
-    if self.stream is None or self.stream.disposition & av.stream.Disposition.attached_pic:
-      raise self.fault(Fault.NO_VIDEO_STREAM)
-    if self.stream.codec_context is None:
-      raise self.fault(Fault.NO_DECODER)
-    self.stream.codec_context.thread_count = 1  # Workers are the parallelism.
-
-  def _check_size(self, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels or min(width, height) < MIN_SIDE:
-      detail = f"{width}x{height}, allowed are sides from {MIN_SIDE} and {max_pixels} pixels"
-      raise self.fault(Fault.ABSURD_SIZE, detail)
-
-  # Which frames there are.
-
-  def _span(self) -> tuple[float, float]:
-    """The record's (start, end) as time stamps; infinite where it has none."""
-    origin = Fraction(self._container.start_time or 0, av.time_base)
-
-    def stamp(seconds):  # to the microsecond, so that 0.1 s is not after the frame at 0.1 s
-      microseconds = Fraction(round(seconds * 1_000_000), 1_000_000)
-      return math.ceil((microseconds + origin) / self.stream.time_base)
-
-    start, end = self.record.start, self.record.end
-    return (
-      -math.inf if start is None else stamp(start),
-      math.inf if end is None else stamp(end),
-    )
-
-  def _cached_index(self) -> _Index:
-    if self.record.path is None or self.record.data is not None:
-      return self._scan()
-    about = os.stat(self.record.path)
-    key = (self.record.path, about.st_mtime_ns, about.st_size, self.record.start, self.record.end)
-    with _indices_lock:
-      if key in _indices:
-        _indices.move_to_end(key)
-        return _indices[key]
-    index = self._scan()
-    with _indices_lock:
-      _indices[key] = index
-      while len(_indices) > 64:
-        _indices.popitem(last=False)
-    return index
-
-  def _scan(self) -> _Index:
-    """Reads the packets of the clip; of the whole file if the clip's alone cannot be found."""
-    low, high = self._span()
-    seekable = self._container.format.name in _BY_TIME_STAMP
-    if seekable and low > -math.inf:
-      with contextlib.suppress(FFmpegError):
-        self._container.seek(int(low), stream=self.stream)
-        index = self._scan_from_here(low, high, seekable)
-        if index.trusted and index.pts[index.keys[0]] <= low:
-          return index
-      self._open()
-    return self._scan_from_here(low, high, seekable)
-
-  def _scan_from_here(self, low: float, high: float, seekable: bool) -> _Index:
-    packets = []
-    with contextlib.suppress(FFmpegError):  # A file cut short ends where it ends.
-      for packet in _packets(self._container, self.stream):
-        if packet.size and not packet.is_corrupt:
-          packets.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
-        if seekable and packet.dts is not None and packet.dts >= high:
-          break  # A frame is never shown before it is decoded: the rest lies past the end.
-    pts = [p if p is not None else d for p, d, *_ in packets]
-    complete = None not in pts and len(set(pts)) == len(pts)
-    order = sorted(p for p, (*_, hidden) in zip(pts, packets) if p is not None and not hidden)
-    keys = [n for n, (p, _, key, _) in enumerate(packets) if key and p is not None]
-    return _Index(
-      pts=pts,
-      dts=[d for _, d, *_ in packets],
-      keys=sorted(keys, key=lambda n: pts[n]),
-      order=order,
-      shown=[p for p in order if low <= p < high],
-      trusted=bool(seekable and complete and keys and packets[0][0] is not None),
-    )
-
-  # Finding them.
-
-  def packets_from(self, key: int) -> Iterator[tuple[int, av.Packet]]:
-    """(number, packet) from that keyframe, or one before it, on. Raises _Misjudged."""
-    pts, dts = self.index.pts, self.index.dts
-    for stamp in (pts[key], dts[key]):  # Containers differ in which one they seek by.
-      with contextlib.suppress(FFmpegError, TypeError):
-        self._container.seek(stamp, stream=self.stream)
-        packets = _packets(self._container, self.stream)
-        first = next(packets)
-        if first.is_keyframe and first.pts is not None and first.pts <= pts[key]:
-          number = pts.index(first.pts) if first.pts in pts else 0
-          yield from enumerate(itertools.chain([first], packets), number)
-          return
-    self._distrust()
-
-  def _by_time_stamp(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """From keyframe to keyframe. Raises _Misjudged if what is decoded is not what was indexed."""
-    run = None
-    targets = frozenset(self.index.shown[i] for i in wanted)
-    for i in wanted:
-      pts = self.index.shown[i]
-      key = self.index.key_of(pts)
-      if run is None or run.over or key > run.fed:
-        run = _Run(self, key, targets)
-      frame = run.advance(pts)
-      if frame is not None:
-        yield i, frame
-      elif run.damage:
-        seconds = float(pts * self.stream.time_base)
-        raise self.fault(Fault.DAMAGED, f"frame {i} at {seconds:.2f} s: {run.damage[0]}")
-      else:
-        self._distrust()
-
-  def _distrust(self) -> None:
-    """From now on by counting from the start."""
-    self.index = dataclasses.replace(self.index, trusted=False)
-    raise _Misjudged
-
-  def _from_the_start(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes everything up to the last wanted frame. Raises _Misjudged if they are fewer."""
-    self._open()
-    low, high = self._span()
-    pending, count, damage = collections.deque(wanted), 0, []
-    for frame in _decoded(self.stream, _packets(self._container, self.stream), damage):
-      if frame.pts is not None and not low <= frame.pts < high:
-        continue
-      if count == pending[0]:
-        yield pending.popleft(), frame
-        if not pending:
-          return
-      count += 1
-    if damage:
-      raise self.fault(Fault.DAMAGED, f"frame {pending[0]}: {damage[0]}")
-    if not count:
-      raise self.fault(Fault.NO_FRAMES)
-    self.count = count
-    raise _Misjudged
-
-  # What they look like.
-
-  def _picture(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB as shown. A stream that changes its size midway keeps the first frame's."""
-    if self._size is None:
-      self._size = (frame.height, frame.width)
-    height, width = self._size
-    frame = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
-    transpose, mirror, upset = _orientation(frame)
-    self.transposed = transpose
-    picture = frame.to_ndarray()
-    if transpose:
-      picture = picture.transpose(1, 0, 2)
-    picture = picture[:: -1 if upset else 1, :: -1 if mirror else 1]
-    return np.ascontiguousarray(picture)
-
-
-class _Run:
-  """Decoding from a keyframe on.
-
-  Attributes:
-    fed: number of the next packet.
-    over: whether no more frames come.
-    damage: what broke; empty if nothing did.
-  """
-
-  def __init__(self, video: Video, key: int, targets: frozenset[int]):
-    self.fed, self.over, self.damage = key, False, []
-    self._order = video.index.order
-    self._from = video.index.pts[key]
-    self._next = bisect.bisect_left(self._order, self._from)
-    self._skips = video.stream.codec.canonical_name in _SKIPPABLE
-    self._frames = _decoded(video.stream, self._packets(video, key, targets), self.damage)
-
-  def advance(self, pts: int) -> av.VideoFrame | None:
-    """The frame at `pts`; None if it does not come, or one before it is not what was indexed."""
-    for frame in self._frames:
-      if frame.pts is None:
-        return None
-      if frame.pts < self._from:
-        continue  # It leans on what lies before the keyframe (open groups of pictures).
-      if not self._expected(frame.pts):
-        return None
-      if frame.pts == pts:
-        return frame
-    self.over = True
-    return None
-
-  def _expected(self, pts: int) -> bool:
-    """Whether the frame follows the one before in the index, but for those skipped or lost."""
-    at = bisect.bisect_left(self._order, pts, self._next)
-    known = at < len(self._order) and self._order[at] == pts
-    follows = at == self._next or self._skips or bool(self.damage)
-    self._next = at + 1
-    return known and follows
-
-  def _packets(
-    self, video: Video, key: int, targets: frozenset[int]
-  ) -> Iterator[av.Packet]:
-    context = video.stream.codec_context
-    for number, packet in video.packets_from(key):
-      self.fed = number + 1
-      if self._skips:
-        context.skip_frame = "DEFAULT" if packet.pts in targets else "NONREF"
-      yield packet
-
-
-def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
-  """The stream's packets; the last one is empty and flushes the decoder.
-
-  Empty packets in between (frames that an avi dropped) would flush it too early.
-  """
-  for packet in container.demux(stream):
-    if packet.size or packet.dts is None:
-      yield packet
-
-
-def _decoded(
-  stream: Any, packets: Iterator[av.Packet], damage: list[str]
-) -> Iterator[av.VideoFrame]:
-  """Frames in presentation order, up to a broken packet; what broke is appended to `damage`."""
-  try:
-    for packet in packets:
-      if packet.is_corrupt:
-        damage.append("a packet is cut short")
-        break
-      yield from packet.decode()
-  except FFmpegError as error:
-    damage.append(_words(error))
-  if damage:
-    with contextlib.suppress(FFmpegError):
-      yield from stream.decode(None)  # What was decoded before the break but not yet shown.
-
-
-def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """How the stored picture becomes the one shown: transposed, then mirrored, then upset.
-
-  The display matrix holds a, b, u, c, d, v, ... in 16.16 (2.30) fixed point: a stored point (x, y)
-  is shown at (a x + c y, b x + d y). Oblique angles go to the nearest right one.
-  """
-  side = frame.side_data.get(SideData.DISPLAYMATRIX)
-  if side is None:
-    return False, False, False
-  a, b, _, c, d = (int(n) for n in np.frombuffer(bytes(side), np.int32)[:5])
-  if abs(a) + abs(d) >= abs(b) + abs(c):
-    return False, a < 0, d < 0
-  return True, c < 0, b < 0
-
-
-def _words(error: Exception) -> str:
-  """The system's words without the file's name, which the fault has already."""
-  return getattr(error, "strerror", None) or str(error)

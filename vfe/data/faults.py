@@ -23,7 +23,7 @@ What is *not* a fault:
   been that short. Only the last, halved frame is lost.
 * Damage elsewhere: it costs the frames from the broken packet to the next keyframe. A clip that
   wants none of them is whole; a clip that wants one is DAMAGED. Nothing is repeated over a hole.
-* A wrong or missing frame count, duration or frame rate in the header: see `vfe.data.decode`.
+* A wrong or missing frame count, duration or frame rate in the header: see `vfe.data.video`.
 """
 
 import enum
@@ -62,7 +62,7 @@ def reason(fault: int) -> str:
 
 
 class FaultError(Exception):
-  """A video that cannot be served. Raised by `vfe.data.decode`, caught by the pipeline.
+  """A video that cannot be served. Raised by `vfe.data.video`, caught by the pipeline.
 
   Attributes:
     fault: which `Fault`.
