@@ -53,12 +53,12 @@ def test_rates_are_of_the_steps_since_the_last_and_leave_out_what_is_not_trainin
   clock = clocks.Clock(io.StringIO(), now)
   with clock("compile"):
     now.go(50)
-  clock.start("pretrain", 100, 200, rows=8, tokens=800)
+  clock.start("pretrain", 100, 200, rows=8, tokens=100)
   with clock("data"):
     now.go(2)
   with clock("step"):
     now.go(6)
-  with clock("evaluate"):
+  with clock("eval"):
     now.go(10)
   assert clock.rates(104) == {
     "rate/steps_per_s": 0.5,
@@ -67,7 +67,7 @@ def test_rates_are_of_the_steps_since_the_last_and_leave_out_what_is_not_trainin
     "time/data_share": 0.25,
     "time/data": 2.0,
     "time/step": 6.0,
-    "time/evaluate": 10.0,
+    "time/eval": 10.0,
   }
   now.go(1)
   assert clock.rates(105) == {

@@ -15,7 +15,7 @@ PLAIN_EVERY = 20.0
 BAR_EVERY = 0.2
 
 # What is not training: left out of the rates.
-BESIDE = ("compile", "checkpoint", "evaluate")
+BESIDE = ("compile", "checkpoint", "eval")
 
 
 class Console:
@@ -121,8 +121,9 @@ class Clock:
     return {**named, "other": max(other, 0.0)}
 
   def start(self, label: str, step: int, steps: int, *, rows: int, tokens: int = 0) -> None:
-    """A stage starts or goes on: `step` of `steps` are done, each of `rows` clips and `tokens`."""
-    self._lap = _Lap(self._now(), self.spent(), step)
+    """A stage goes on from `step` of `steps`, each of `rows` clips of `tokens` tokens."""
+    spent = self.spent()
+    self._lap = _Lap(self._since, spent, step)
     self._rows, self._tokens = rows, tokens
     self._progress = Progress(self._console, label, steps, now=self._now)
 
@@ -139,7 +140,7 @@ class Clock:
     speed = (step - self._lap.step) / training
     measured = {"rate/steps_per_s": speed, "rate/clips_per_s": speed * self._rows}
     if self._tokens:
-      measured["rate/tokens_per_s"] = speed * self._tokens
+      measured["rate/tokens_per_s"] = speed * self._rows * self._tokens
     measured["time/data_share"] = seconds.get("data", 0.0) / training
     self._lap = _Lap(self._since, spent, step)
     return measured | {f"time/{name}": value for name, value in seconds.items() if value}
