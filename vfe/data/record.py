@@ -1,4 +1,4 @@
-"""What a source of videos is made of: one record a clip, and the protocol that every source follows."""
+"""What a source of videos is made of: a record for every clip, and the protocol of a source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VideoRecord:
 
 @runtime_checkable
 class Source(Protocol):
-  """Records in a fixed order. `heads` gives the class names of every label head, by class number."""
+  """Records in a fixed order; `heads` gives each label head's class names by class number."""
 
   name: str
   heads: Mapping[str, tuple[str, ...]]

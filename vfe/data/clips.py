@@ -1,0 +1,233 @@
+"""What a row of video is a function of, and the reading of it from a record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from vfe.config import choose
+from vfe.data import augment, decode
+from vfe.data.faults import Fault, FaultError
+from vfe.data.record import Source
+from vfe.data.sampling import Sample, Sampling
+from vfe.errors import UserError
+
+REPLACEMENTS = 16  # other videos that are tried in place of an unreadable one
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """The spatial crop in training, the same for all frames of a clip: `config.data.augment`.
+
+  Attributes:
+    kind: "resized_crop" (random), or "center" (the largest centred square; nothing random).
+    scale, ratio: of a random crop: ranges of its share of the picture and of its width / height.
+    flip: mirror half of the random crops.
+  """
+
+  kind: str = "resized_crop"
+  scale: tuple[float, float] = (0.5, 1.0)
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  flip: bool = True
+
+  def __post_init__(self):
+    choose(_CROPS, self.kind, "data.augment.kind")
+
+  def crop(self, rng: np.random.Generator, height: int, width: int, size: int) -> augment.Crop:
+    """The crop of a height x width picture to a square of `size`."""
+    return _CROPS[self.kind](self, rng, height, width, size)
+
+
+_CROPS = {
+  "resized_crop": lambda how, rng, height, width, size: augment.resized_crop(
+    rng, height, width, size, scale=how.scale, ratio=how.ratio, flip=how.flip
+  ),
+  "center": lambda how, rng, height, width, size: augment.center(height, width, size),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+  """Everything that a row is a function of, besides the source and (seed, step, row).
+
+  Attributes:
+    frames, size: T and H = W of the clips that come out.
+    views: R, training rows that are made of one decoded clip.
+    eval_clips, eval_crops: rows of a record at evaluation: clips in time x crops in space.
+    max_pixels: a larger picture is the fault ABSURD_SIZE.
+    stored: path of stored tokenizer targets whose codes and importance travel with the clip.
+  """
+
+  frames: int
+  size: int
+  sampling: Sampling = dataclasses.field(default_factory=Sampling)
+  augment: Augment = dataclasses.field(default_factory=Augment)
+  views: int = 1
+  eval_clips: int = 1
+  eval_crops: int = 1
+  max_pixels: int = decode.MAX_PIXELS
+  stored: str | None = None
+
+  def __post_init__(self):
+    for field in ("frames", "size", "views", "eval_clips", "eval_crops"):
+      if getattr(self, field) < 1:
+        raise UserError(f"data.{field}={getattr(self, field)} is below 1; use 1 or more.")
+
+
+def clip_spec(data: ConfigDict) -> ClipSpec:
+  """The spec that `config.data` describes."""
+  crop = data.augment.to_dict()
+  ranges = {key: tuple(map(float, crop[key])) for key in ("scale", "ratio") if key in crop}
+  return ClipSpec(
+    frames=data.frames,
+    size=data.size,
+    sampling=Sampling(**data.sampling),
+    augment=Augment(**{**crop, **ranges}),
+    views=data.views,
+    eval_clips=data.eval_clips,
+    eval_crops=data.eval_crops,
+    max_pixels=data.max_pixels,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+  """What stands in a slot: the wanted views of a record, or a fault.
+
+  Attributes:
+    record: index of the record that is shown.
+    labels: the record's classes by head.
+    clips: uint8[T, S, S, 3] each, with start and repeated; none if the video cannot be read.
+    fault: of the record `faulty`, which could not be read; -1 where all is well.
+  """
+
+  record: int
+  labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  clips: Sequence[decode.Clip] = ()
+  fault: Fault = Fault.NONE
+  faulty: int = -1
+
+
+@runtime_checkable
+class Reader(Protocol):
+  """Decodes what a slot names. `views` are the wanted ones of the slot's rows."""
+
+  source: Source
+  spec: ClipSpec
+
+  def __call__(self, slot: Any, views: Sequence[int]) -> Served: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainReader:
+  """A random clip of the slot's record, each view a random crop of it.
+
+  A slot is (record index, four random words); all that is random comes from the words. A record
+  that cannot be read is replaced by the first readable one of at most REPLACEMENTS others, drawn
+  from the same words; when all fail, UserError.
+  """
+
+  source: Source
+  spec: ClipSpec
+
+  def __call__(self, slot: tuple[int, Sequence[int]], views: Sequence[int]) -> Served:
+    record, words = slot
+    try:
+      return self._serve(record, words, views)
+    except FaultError as error:
+      first = last = error
+    others = self._others(record, words)
+    for other in others:
+      try:
+        served = self._serve(other, words, views)
+      except FaultError as error:
+        last = error
+      else:
+        return dataclasses.replace(served, fault=first.fault, faulty=record)
+    raise UserError(f"{first}; nor can {len(others)} others be read in its place (last: {last}).")
+
+  def _serve(self, record: int, words: Sequence[int], views: Sequence[int]) -> Served:
+    spec = self.spec
+
+    def crops(height: int, width: int) -> list[augment.Crop]:
+      return [spec.augment.crop(np.random.default_rng([*words, 1, view]), height, width, spec.size)
+              for view in views]
+
+    return _serve(self, record, spec.sampling, np.random.default_rng([*words, 0]), crops)
+
+  def _others(self, record: int, words: Sequence[int]) -> list[int]:
+    """Distinct records other than this one, in the order in which they are tried."""
+    count = len(self.source) - 1
+    rng = np.random.default_rng([*words, 2])
+    steps = 1 + rng.choice(count, size=min(REPLACEMENTS, count), replace=False) if count else []
+    return [(record + int(step)) % len(self.source) for step in steps]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalReader:
+  """The clips x crops of a record, nothing random. A slot is a record's index."""
+
+  source: Source
+  spec: ClipSpec
+
+  def __call__(self, slot: int, views: Sequence[int]) -> Served:
+    spec = self.spec
+
+    def crops(height: int, width: int) -> list[augment.Crop]:
+      return augment.spatial_crops(height, width, spec.size, spec.eval_crops)
+
+    try:
+      served = _serve(self, slot, spec.sampling, None, crops, clips=spec.eval_clips)
+    except FaultError as error:
+      return Served(slot, fault=error.fault, faulty=slot)
+    return dataclasses.replace(served, clips=[served.clips[view] for view in views])
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockReader:
+  """T consecutive frames, cropped to the centre. A slot is (record index, first frame)."""
+
+  source: Source
+  spec: ClipSpec
+
+  def __call__(self, slot: tuple[int, int], views: Sequence[int]) -> Served:
+    del views  # a block has one
+    record, first = slot
+
+    def crops(height: int, width: int) -> list[augment.Crop]:
+      return [augment.center(height, width, self.spec.size)]
+
+    try:
+      return _serve(self, record, _Block(first=first), None, crops)
+    except FaultError as error:
+      return Served(record, fault=error.fault, faulty=record)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block(Sampling):
+  """Consecutive frames from `first` on, the last one repeated past the end."""
+
+  first: int = 0
+
+  def sample(self, count: int, frames: int, rng: np.random.Generator | None) -> Sample:
+    indices = np.arange(self.first, self.first + frames, dtype=np.int64)
+    return Sample(np.minimum(indices, count - 1), self.first, int((indices >= count).sum()))
+
+
+def _serve(
+  reader: Reader,
+  index: int,
+  sampling: Sampling,
+  rng: np.random.Generator | None,
+  crops: Callable[[int, int], Sequence[augment.Crop]],
+  clips: int = 1,
+) -> Served:
+  record, spec = reader.source[index], reader.spec
+  views = decode.read_views(
+    record, spec.frames, sampling, rng, crops, clips=clips, max_pixels=spec.max_pixels
+  )
+  return Served(index, record.labels, views)

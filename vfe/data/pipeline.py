@@ -1,0 +1,279 @@
+"""Batches of clips: Grain map datasets in which a row is a pure function of (seed, step, row).
+
+    slots     what is to be read, one after the other: in training the records, shuffled anew each
+              epoch, each with random words of its own
+    steps     this process's rows of every step, grouped by the slot that they are views of
+    batches   every slot decoded once, replaced where a video is unreadable, stacked
+
+Each link is random access, so neither processes nor workers change what a row holds, and resuming
+at step s is `dataset[s:]`. Global row g = step * batch + row is view g mod R of slot g div R.
+Frames leave as uint8; the accelerator normalises them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Int
+
+from vfe.data import decode
+from vfe.data.clips import BlockReader, ClipSpec, EvalReader, Reader, Served, TrainReader, clip_spec
+from vfe.data.faults import FaultError
+from vfe.data.record import Source
+from vfe.data.stored import Stored
+from vfe.errors import UserError
+
+__all__ = [
+  "Batches", "ClipSpec", "block_dataset", "clip_spec", "eval_dataset", "iterate", "local_rows",
+  "train_dataset",
+]
+
+SHARED_MEMORY = 2 << 30  # with less of it free, batches leave the workers through pipes
+
+Batch = dict[str, Any]
+
+
+def train_dataset(
+  source: Source, spec: ClipSpec, *, seed: int, batch: int, rows: Int[np.ndarray, "b"]
+) -> grain.MapDataset:
+  """Element s is this process's rows of training step s; endless, reshuffled every epoch.
+
+  Args:
+    seed: from 0 on.
+    batch: global rows a step, a multiple of spec.views.
+    rows: sorted numbers, below `batch`, of the rows that this process wants.
+
+  Returns:
+    a dataset of dicts: video uint8[b, T, S, S, 3]; valid bool[b]; and int32[b] each of row (its
+    global number), record (index of the record served), view, start (the clip's first frame),
+    repeated (how many frames repeat the last one of a short video), fault (0: none) and faulty
+    (index of the record that could not be read and was replaced, or -1); label, a dict of int32[b]
+    by head; with spec.stored also codes uint8[b, N, d] and importance float32[b, N].
+
+  Iterating raises UserError where neither a video nor its replacements can be read.
+  """
+  if not len(source):
+    raise UserError(f"{source.name}: holds no videos to train on.")
+  if batch % spec.views:
+    raise UserError(
+      f"batch={batch} is not a multiple of data.views={spec.views}, and a clip's views go into one "
+      f"step; use a batch of {-(-batch // spec.views) * spec.views}."
+    )
+  slots = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(_with_words)
+  return _batches(slots, TrainReader(source, spec), batch, rows, spec.views)
+
+
+def eval_dataset(
+  source: Source, spec: ClipSpec, *, batch: int, rows: Int[np.ndarray, "b"]
+) -> grain.MapDataset:
+  """Every record once, in order, its eval_clips x eval_crops views in consecutive rows.
+
+  Elements are those of `train_dataset`. The last step is padded with rows whose `valid` is False,
+  so every process has the same number of steps. The rows of an unreadable video are not valid
+  either and carry its fault: a replacement would be counted as the video it stands for.
+  """
+  slots = grain.MapDataset.range(len(source))
+  views = spec.eval_clips * spec.eval_crops
+  return _batches(slots, EvalReader(source, spec), batch, rows, views)
+
+
+def block_dataset(
+  source: Source, spec: ClipSpec, *, batch: int, rows: Int[np.ndarray, "b"]
+) -> grain.MapDataset:
+  """Every video cut into consecutive blocks of T frames, in record order, for storing targets.
+
+  Elements are those of `eval_dataset`, one row a block; `start` is the block's first frame. The
+  last block of a video repeats its last frame, `repeated` times. An unreadable video has one row,
+  not valid. Counting the blocks opens every video once.
+  """
+  slots = grain.MapDataset.source(_blocks(source, spec))
+  return _batches(slots, BlockReader(source, spec), batch, rows, 1)
+
+
+def local_rows(sharding: Any, batch: int) -> Int[np.ndarray, "b"]:
+  """The global rows, sorted, that this process's devices hold of a batch.
+
+  Args:
+    sharding: the jax.sharding.Sharding of an int32[batch].
+  """
+  indices = sharding.addressable_devices_indices_map((batch,)).values()
+  return np.unique(np.concatenate([np.arange(batch)[index] for index in indices]))
+
+
+class Batches(Iterator[Batch]):
+  """Batches in order, read ahead. `close()` ends the threads and the worker processes."""
+
+  def __init__(self, iterator: grain.DatasetIterator):
+    self._iterator = iterator
+
+  def __next__(self) -> Batch:
+    return next(self._iterator)
+
+  def close(self):
+    self._iterator.close()
+
+  def __enter__(self) -> Batches:
+    return self
+
+  def __exit__(self, *exception: object):
+    self.close()
+
+
+def iterate(
+  dataset: grain.MapDataset, *, start: int = 0, workers: int = 0, buffer: int = 2
+) -> Batches:
+  """The batches of `dataset` from step `start` on.
+
+  Args:
+    workers: processes that decode; 0: threads of this process.
+    buffer: batches that are read ahead, by each worker.
+  """
+  threads = 1 if workers else min(buffer, os.cpu_count() or 1)
+  ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1 if workers else buffer)
+  batches = dataset[start:].to_iter_dataset(ahead)
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain reads its own, which outside of absl nobody parses.
+    batches = _without_small_shared_memory(batches).mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
+    )
+  return Batches(iter(batches))
+
+
+def _batches(
+  slots: grain.MapDataset, reader: Reader, batch: int, rows: np.ndarray, views: int
+) -> grain.MapDataset:
+  return _StepRows(slots, batch, rows, views).map(_Stack(reader))
+
+
+def _with_words(record: int, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
+  """The record and four random 32-bit words, from which all that is random in its rows comes."""
+  return record, tuple(rng.integers(2**32, size=4).tolist())
+
+
+class _StepRows(grain.MapDataset):
+  """Element s: the slots that this process's rows of step s are of, each with its (row, view)s.
+
+  The slot is None for rows past the last one.
+  """
+
+  def __init__(self, slots: grain.MapDataset, batch: int, rows: np.ndarray, views: int):
+    super().__init__(slots)
+    self._batch, self._rows, self._views = batch, rows.tolist(), views
+
+  def __len__(self) -> int:
+    return min(-(-len(self._parent) * self._views // self._batch), sys.maxsize)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return self.slice(index)
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for row in self._rows:
+      slot, view = divmod(index * self._batch + row, self._views)
+      wanted.setdefault(slot, []).append((row, view))
+    there = len(self._parent)
+    return [(self._parent[slot] if slot < there else None, rows) for slot, rows in wanted.items()]
+
+
+class _Stack(grain.transforms.Map):
+  """Reads the slots of a step and lays their rows into arrays."""
+
+  def __init__(self, reader: Reader):
+    self._reader = reader
+    self._stored = _targets(reader)
+
+  def map(self, element: list[tuple[Any, list[tuple[int, int]]]]) -> Batch:
+    batch = self._blank(sum(len(rows) for _, rows in element))
+    place = 0
+    for slot, rows in element:
+      served = None if slot is None else self._reader(slot, [view for _, view in rows])
+      for i, (row, view) in enumerate(rows):
+        batch["row"][place], batch["view"][place] = row, view
+        if served is not None:
+          self._lay(batch, place, served, i)
+        place += 1
+    return batch
+
+  def _blank(self, rows: int) -> Batch:
+    """A batch of rows that are not valid: zeros, and -1 where 0 is a record or a class."""
+    spec, absent = self._reader.spec, np.full(rows, -1, np.int32)
+    numbers = ("row", "view", "start", "repeated", "fault")
+    batch = {
+      **{name: np.zeros(rows, np.int32) for name in numbers},
+      "video": np.zeros((rows, spec.frames, spec.size, spec.size, 3), np.uint8),
+      "valid": np.zeros(rows, bool),
+      "record": absent.copy(),
+      "faulty": absent.copy(),
+      "label": {head: absent.copy() for head in self._reader.source.heads},
+    }
+    if self._stored:
+      tokens, channels = self._stored.shape(spec.frames)
+      batch["codes"] = np.zeros((rows, tokens, channels), np.uint8)
+      batch["importance"] = np.zeros((rows, tokens), np.float32)
+    return batch
+
+  def _lay(self, batch: Batch, place: int, served: Served, i: int):
+    """Row `place` becomes the i-th of the served views."""
+    batch["record"][place] = served.record
+    batch["fault"][place], batch["faulty"][place] = served.fault, served.faulty
+    if not served.clips:
+      return
+    clip = served.clips[i]
+    batch["valid"][place] = True
+    batch["video"][place] = clip.frames
+    batch["start"][place], batch["repeated"][place] = clip.start, clip.repeated
+    for head, number in served.labels.items():
+      batch["label"][head][place] = number
+    if self._stored:
+      batch["codes"][place], batch["importance"][place] = self._stored.lookup(
+        served.record, clip.start, len(clip.frames)
+      )
+
+
+def _targets(reader: Reader) -> Stored | None:
+  if reader.spec.stored is None:
+    return None
+  stored = Stored(reader.spec.stored)
+  if len(stored) != len(reader.source):
+    raise UserError(
+      f"{stored.path}: holds the targets of {len(stored)} videos, but {reader.source.name} has "
+      f"{len(reader.source)}; make the targets anew."
+    )
+  return stored
+
+
+def _blocks(source: Source, spec: ClipSpec) -> Sequence[tuple[int, int]]:
+  """(record, first frame) of every block; one block where a video cannot be read."""
+
+  def starts(record: int) -> list[int]:
+    try:
+      with decode.open_video(source[record], max_pixels=spec.max_pixels) as video:
+        return list(range(0, video.count, spec.frames))
+    except FaultError:
+      return [0]
+
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    found = pool.map(starts, range(len(source)))
+    return [(record, first) for record, firsts in enumerate(found) for first in firsts]
+
+
+def _without_small_shared_memory(batches: grain.IterDataset) -> grain.IterDataset:
+  """Containers often have 64 MB of it, and a batch that does not fit kills the worker (SIGBUS)."""
+  folder = "/dev/shm"
+  if os.path.isdir(folder) and shutil.disk_usage(folder).free < SHARED_MEMORY:
+    logging.warning(
+      "%s has less than %d GiB free: batches leave the workers through pipes, which is slower "
+      "(docker run --shm-size=8g).", folder, SHARED_MEMORY >> 30,
+    )
+    options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+    return grain.experimental.WithOptionsIterDataset(batches, options)
+  return batches

@@ -1,0 +1,126 @@
+"""ArrayRecord shards of short mp4 files with their labels, as `vfe.tools.prepare` writes them.
+
+    out/dataset.json                           heads, splits, counts, encoding, what was skipped
+    out/train-00000-of-00002.array_record      videos in source order, without those skipped
+
+A record is the length of its header (uint32, little-endian), the header (JSON: name, labels, text)
+and the bytes of an mp4 file. One record a chunk, so that any of them is read without its
+neighbours. The folder is local (or mounted).
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+from ml_collections import ConfigDict
+
+from vfe.data.record import VideoRecord
+from vfe.data.sources import required_path
+from vfe.errors import UserError
+
+DESCRIPTION = "dataset.json"
+_LENGTH = struct.Struct("<I")
+
+
+class ShardSource:
+  """One split of a folder of shards. Pickles as paths; safe to use from several threads."""
+
+  def __init__(
+    self,
+    name: str,
+    heads: Mapping[str, tuple[str, ...]],
+    paths: Sequence[str],
+    counts: Sequence[int],
+  ):
+    self.name, self.heads = name, heads
+    self._paths, self._ends = paths, list(itertools.accumulate(counts))
+    self._data = ArrayRecordDataSource(paths)
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getitem__(self, index: int) -> VideoRecord:
+    shard = bisect.bisect_right(self._ends, index)
+    within = index - (self._ends[shard - 1] if shard else 0)
+    return decode_record(self._data[index], f"{self._paths[shard]}:{within}")
+
+
+def open_shards(data: ConfigDict, split: str) -> ShardSource | None:
+  """A split of the shards at data.path; validation from data.eval_path where that is set."""
+  folder = Path(required_path(data))
+  described = read_description(folder)
+  heads = {head: tuple(names) for head, names in described["heads"].items()}
+  if split == "validation" and data.get("eval_path"):
+    folder = Path(data.eval_path)
+    described = read_description(folder)
+    if {head: tuple(names) for head, names in described["heads"].items()} != heads:
+      raise UserError(
+        f"{folder}: its classes are not those of data.path={data.path}; prepare both in one run, "
+        f"from one manifest with a split column."
+      )
+    split = next(name for name in ("validation", "test", "train") if name in described["splits"])
+  if split not in described["splits"]:
+    return None
+  shards = described["splits"][split]["shards"]
+  paths = [str(folder / name) for name in shards]
+  missing = next((path for path in paths if not Path(path).is_file()), None)
+  if missing:
+    raise UserError(f"{missing}: is named in {DESCRIPTION} but does not exist; prepare anew.")
+  return ShardSource(f"{folder} ({split})", heads, paths, list(shards.values()))
+
+
+def read_description(folder: Path) -> Mapping[str, Any]:
+  """dataset.json of a folder of shards."""
+  try:
+    return json.loads((folder / DESCRIPTION).read_text())
+  except (FileNotFoundError, NotADirectoryError) as error:
+    raise UserError(
+      f"{folder}: holds no {DESCRIPTION}; write shards with python -m vfe.tools.prepare (run the "
+      f"same command again if it was stopped)."
+    ) from error
+  except json.JSONDecodeError as error:
+    place = f"{folder / DESCRIPTION}, line {error.lineno}"
+    raise UserError(f"{place}: not JSON ({error.msg}).") from error
+
+
+def write_shard(path: Path, records: Iterable[VideoRecord]) -> int:
+  """Writes records that hold bytes; beside, then renamed. Returns how many; 0 leaves no file."""
+  beside, count = path.with_name(path.name + ".tmp"), 0
+  writer = ArrayRecordWriter(str(beside), "group_size:1,uncompressed")
+  for record in records:
+    writer.write(encode_record(record))
+    count += 1
+  writer.close()
+  if count:
+    beside.rename(path)
+  else:
+    beside.unlink()
+  return count
+
+
+def encode_record(record: VideoRecord) -> bytes:
+  """The record's header and its bytes."""
+  header = json.dumps(
+    {"name": record.name, "labels": dict(record.labels), "text": dict(record.text)}
+  ).encode()
+  return _LENGTH.pack(len(header)) + header + record.data
+
+
+def decode_record(data: bytes, place: str) -> VideoRecord:
+  """The record of which `data` are the bytes; `place` (shard:index) goes into its name."""
+  (length,) = _LENGTH.unpack_from(data)
+  header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+  return VideoRecord(
+    name=f"{place} ({header['name']})",
+    data=data[_LENGTH.size + length :],
+    labels=header["labels"],
+    text=header["text"],
+  )

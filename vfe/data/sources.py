@@ -1,0 +1,108 @@
+"""Where videos come from: one entry a kind of source."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+from vfe.config import choose
+from vfe.data.folder import list_folder
+from vfe.data.listing import Classes, Entry, Listing
+from vfe.data.manifest import list_manifest
+from vfe.data.record import Source, VideoRecord
+from vfe.errors import UserError
+
+# data.source -> module:opener, imported when asked for. An opener takes (data config, split) and
+# returns the split's Source, or None if there is no such split.
+SOURCES = {
+  "tabletop": "vfe.data.tabletop:TabletopSource",
+  "folder": "vfe.data.sources:open_folder",
+  "manifest": "vfe.data.sources:open_manifest",
+  "shards": "vfe.data.shards:open_shards",
+}
+
+
+def open_source(data: ConfigDict, split: str) -> Source:
+  """The videos that `config.data` names. Raises UserError for what a person has to change.
+
+  Args:
+    data: source, path, eval_path and heads are read (and data.tabletop by the tabletop world).
+    split: "train" or "validation".
+
+  Class numbers are those of the training split. Evaluation uses data.eval_path, or the source's
+  validation split, or its test split, or else, said once, the training clips.
+  """
+  wanted = ("validation", "test", "train") if split == "validation" else (split,)
+  for name in wanted:
+    source = open_split(data, name)
+    if source is not None:
+      if name == "train" and split == "validation":
+        _say_evaluation_uses_training_clips(source.name)
+      return source
+  raise UserError(f"data.path={data.get('path')} holds no {split} split.")
+
+
+def open_split(data: ConfigDict, split: str) -> Source | None:
+  """The videos of exactly this split ("train", "validation" or "test"), or None."""
+  module, _, opener = choose(SOURCES, data.source, "data.source").partition(":")
+  return getattr(importlib.import_module(module), opener)(data, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedSource:
+  """Records that are all known beforehand."""
+
+  name: str
+  heads: Mapping[str, tuple[str, ...]]
+  records: Sequence[VideoRecord]
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index: int) -> VideoRecord:
+    return self.records[index]
+
+
+def open_folder(data: ConfigDict, split: str) -> ListedSource | None:
+  """A local folder of videos; see vfe.data.folder."""
+  return _open_listed(data, split, list_folder)
+
+
+def open_manifest(data: ConfigDict, split: str) -> ListedSource | None:
+  """A local CSV or JSONL list of videos; see vfe.data.manifest."""
+  return _open_listed(data, split, functools.partial(list_manifest, heads=data.get("heads")))
+
+
+def required_path(data: ConfigDict) -> str:
+  """data.path, which only the tabletop world can do without."""
+  if not data.path:
+    raise UserError(f"data.path is not set; data.source='{data.source}' needs --config.data.path=.")
+  return data.path
+
+
+def _open_listed(
+  data: ConfigDict, split: str, listing_of: Callable[[str], Listing]
+) -> ListedSource | None:
+  listing = listing_of(required_path(data))
+  heads = listing.heads()
+  if split == "validation" and data.get("eval_path"):
+    other = listing_of(data.eval_path)
+    return _listed(data.eval_path, other.for_evaluation(), heads)
+  if split not in listing.splits:
+    return None
+  return _listed(f"{data.path} ({split})", listing.splits[split], heads)
+
+
+def _listed(name: str, entries: Sequence[Entry], heads: Mapping[str, Classes]) -> ListedSource:
+  names = {head: classes.names for head, classes in heads.items()}
+  return ListedSource(name, names, [entry.record(heads) for entry in entries])
+
+
+@functools.cache
+def _say_evaluation_uses_training_clips(name: str) -> None:
+  logging.warning("%s: no validation split and no data.eval_path, so evaluation uses it.", name)

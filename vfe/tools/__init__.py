@@ -1,0 +1,1 @@
+"""Stages and helpers from the command line: python -m vfe.tools.<name>."""
