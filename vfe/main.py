@@ -8,7 +8,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vfe import config as configs
@@ -105,6 +105,8 @@ def _type_of(config: object, key: str) -> type:
 
 def main(argv: Sequence[str]) -> None:
   """Runs the recipe; the order of a run is in `vfe.train.run`."""
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells twenty lines a checkpoint
   try:
     if len(argv) > 1:
       raise UserError(f"argument {argv[1]!r} is not a flag; write --name=value.")
