@@ -11,6 +11,7 @@ import pytest
 from vfe.errors import UserError
 from vfe.learn import optimizer
 from vfe.learn.paths import named_leaves
+from vfe.models.vivit import Classifier, EncoderConfig
 
 LAYERS = 3
 BASE = dict(base_lr=1e-3, weight_decay=0.0, schedule="constant", b2=0.999)
@@ -93,6 +94,28 @@ def test_layer_decay_scales_each_layer_of_a_stacked_leaf():
       np.testing.assert_allclose(rate(name)[layer], 0.5 ** (3 - layer), rtol=1e-5)
   for name in ("encoder/norm/scale", "head/kernel"):
     np.testing.assert_allclose(rate(name), 1.0, rtol=1e-5)
+
+
+def test_the_rules_fit_the_names_of_the_real_classifier():
+  config = EncoderConfig.of("test", frames=4, size=32)
+  model = Classifier(config, {"verb": 3}, pool="attentive")
+  patches, chosen = jnp.zeros((1, 2, config.layout.channels), jnp.uint8), jnp.zeros((1, 2), int)
+  params = jax.eval_shape(model.init, jax.random.key(0), patches, chosen)["params"]
+  scales = {name: optimizer.layer_scales(name, 3, 0.5) for name in named_leaves(params)}
+  by_rule = {
+    "encoder/embed/": 0.0625,
+    "encoder/blocks/": [0.125, 0.25, 0.5],
+    "encoder/norm/": 1,
+    "pool/": 1,
+    "head_verb/": 1,
+  }
+  for name, scale in scales.items():
+    expected = [value for start, value in by_rule.items() if name.startswith(start)]
+    np.testing.assert_allclose(scale, expected[0], rtol=1e-6, err_msg=name)
+  decayed = named_leaves(optimizer.decayed(params))
+  assert {name.rsplit("/")[-1] for name, wanted in decayed.items() if wanted} == {"kernel"}
+  assert not decayed["pool/token"]
+  optimizer.make_optimizer(dict(BASE, layer_decay=0.5), params, steps=2, batch=2)
 
 
 def test_layer_decay_scales_the_weight_decay_too():
