@@ -113,16 +113,18 @@ def stage_config(config: ml_collections.ConfigDict, name: str) -> ml_collections
   """The stage's own section, its `data` laid over the recipe's."""
   stage = ml_collections.ConfigDict(config[name].to_dict())
   data = ml_collections.ConfigDict(config.data.to_dict())
-  _lay_over(data, config[name].get("data", {}), f"config.{name}.data")
+  _lay_over(data, config[name].get("data", ml_collections.ConfigDict()), f"config.{name}.data")
   stage.data = data
   return stage.lock()
 
 
-def _lay_over(data: ml_collections.ConfigDict, changes: Mapping[str, Any], place: str) -> None:
+def _lay_over(
+  data: ml_collections.ConfigDict, changes: ml_collections.ConfigDict, place: str
+) -> None:
   for key, value in changes.items():
     if key not in data:
       raise UserError(f"{place}.{key} is unknown ({nearest(key, data.keys())}).")
-    if isinstance(value, Mapping | ml_collections.ConfigDict):
+    if isinstance(value, ml_collections.ConfigDict):
       _lay_over(data[key], value, f"{place}.{key}")
     elif value is not None:
       data[key] = value
