@@ -51,15 +51,15 @@ def test_missing_and_misshapen_tensors_are_named(whole):
 
 def test_a_missing_shard_is_named(sharded):
   (sharded / "second.safetensors").unlink()
-  with pytest.raises(UserError, match="second.safetensors: missing"):
+  with pytest.raises(UserError, match=r"second.*: missing"):
     safetensors.Weights(sharded)
 
 
 def test_a_folder_without_weights_says_what_it_has_instead(tmp_path):
-  with pytest.raises(UserError, match="neither model.safetensors nor"):
+  with pytest.raises(UserError, match=r"neither .* nor"):
     safetensors.Weights(tmp_path)
   (tmp_path / "pytorch_model.bin").touch()
-  with pytest.raises(UserError, match="it has pytorch_model.bin: save the model again"):
+  with pytest.raises(UserError, match=r"it has .*: save the model again"):
     safetensors.Weights(tmp_path)
 
 
@@ -72,9 +72,9 @@ def test_a_truncated_file_is_named(whole):
 
 def test_config_is_checked(whole, tmp_path):
   assert safetensors.read_config(whole, "toy") == {"model_type": "toy"}
-  with pytest.raises(UserError, match="model_type is 'toy'; give the folder of a 'videomae'"):
+  with pytest.raises(UserError, match="model_type is 'toy'; give the folder"):
     safetensors.read_config(whole, "videomae")
-  with pytest.raises(UserError, match="no config.json"):
+  with pytest.raises(UserError, match="no config"):
     safetensors.read_config(tmp_path, "toy")
   (whole / safetensors.CONFIG).write_text("{")
   with pytest.raises(UserError, match="not JSON"):
