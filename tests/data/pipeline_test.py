@@ -123,9 +123,12 @@ def test_an_error_in_a_worker_is_the_same_error_here(faulty):
 
 @settings(max_examples=12, deadline=None)
 @given(
-  seed=st.integers(0, 2**32 - 1), step=st.integers(0, 2**40), data=st.data(), views=st.integers(1, 3)
+  seed=st.integers(0, 2**32 - 1),
+  step=st.integers(0, 2**40),
+  views=st.integers(1, 3),
+  data=st.data(),
 )
-def test_a_row_depends_on_seed_step_and_row_only(source, seed, step, data, views):
+def test_a_row_depends_on_seed_step_and_row_only(source, seed, step, views, data):
   spec, batch = dataclasses.replace(SPEC, views=views), 6
   rows = sorted(data.draw(st.sets(st.integers(0, batch - 1), min_size=1)))
   some = pickle.loads(pickle.dumps(train(source, spec, seed, batch, rows)))[step:][0]
@@ -297,7 +300,8 @@ def test_the_spec_is_read_from_the_config():
     )
   )
   spec = pipeline.clip_spec(data)
-  assert spec.sampling == Sampling("strided", 2, 1) and spec.views == 2 and spec.max_pixels == 10_000
+  assert spec.sampling == Sampling("strided", 2, 1)
+  assert spec.views == 2 and spec.max_pixels == 10_000
   assert spec.augment == Augment("resized_crop", (0.3, 1.0), (0.75, 1.3333), False)
   data.augment.kind = "centre"
   with pytest.raises(UserError, match=r"data\.augment\.kind='centre' is unknown"):

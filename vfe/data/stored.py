@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from vfe.errors import UserError
 
 _RECORDS, _META = "targets.array_record", "meta.json"
 
 Windows = tuple[np.ndarray, np.ndarray]  # codes uint8[W, n, d], importance float32[W, n]
+Block = tuple[int, np.ndarray, np.ndarray, bool]  # record, uint8[N, d], float[N], valid
 
 
 def write(path: str | Path, items: Iterable[Windows], meta: Mapping[str, Any]) -> None:
@@ -58,14 +59,12 @@ def write(path: str | Path, items: Iterable[Windows], meta: Mapping[str, Any]) -
   beside.rename(path)
 
 
-def by_record(
-  blocks: Iterable[tuple[int, UInt8[np.ndarray, "N d"], Float[np.ndarray, "N"], bool]],
-  tokens: int,
-) -> Iterator[Windows]:
+def by_record(blocks: Iterable[Block], tokens: int) -> Iterator[Windows]:
   """Joins the consecutive blocks of each video (`pipeline.block_dataset`) into items to write.
 
   Args:
-    blocks: (record, codes, importance, valid) of every block, in order; N is a multiple of tokens.
+    blocks: record, codes uint8[N, d], importance float[N] and valid of every block, in order; N is
+      a multiple of `tokens`.
     tokens: n, tokens of a window.
   """
   for _, group in itertools.groupby(blocks, key=lambda block: block[0]):

@@ -94,8 +94,13 @@ def _stream(
   height, width = picture.shape[:2]
   factor = min(1.0, encoding.short_side / min(height, width))
   rate = Fraction(max(fps, 0.01)).limit_denominator(1001)
-  # Without B-frames a frame needs only those before it back to the keyframe.
-  options = {"crf": str(encoding.crf), "g": str(encoding.gop), "bf": "0", "preset": "fast"}
+  options = {
+    "crf": str(encoding.crf),
+    "preset": "fast",
+    "g": str(encoding.gop),
+    "sc_threshold": "0",  # keyframes at the interval only, none for a cut
+    "bf": "0",  # a frame needs those before it, back to the keyframe, and none after it
+  }
   stream = container.add_stream("libx264", rate=rate, options=options)
   stream.height, stream.width = (max(2, round(side * factor / 2) * 2) for side in (height, width))
   stream.pix_fmt = "yuv420p"

@@ -1,0 +1,207 @@
+"""python -m vfe.tools.prepare: videos into shards, and back through data.source='shards'."""
+
+import io
+import json
+
+import av
+import ml_collections
+import numpy as np
+import pytest
+
+from vfe.data import decode, pipeline, sources
+from vfe.errors import UserError
+from vfe.tools import cli, prepare
+
+COUNTS = (12, 7, 16, 9, 12)
+
+
+def write_video(path, frames, level, rate=10):
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream("libx264", rate=rate, options={"crf": "8"})
+    stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+    stream.codec_context.thread_count = 1
+    for i in range(frames):
+      picture = np.full((48, 80, 3), level + 8 * i, np.uint8)
+      picture[:24] //= 2
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+    container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+  """Five clips, the fourth cut out by time, two broken files, one validation clip."""
+  folder = tmp_path_factory.mktemp("videos")
+  for i, frames in enumerate(COUNTS):
+    write_video(folder / f"{i}.mp4", frames, level=10 * i)
+  (folder / "broken.mp4").write_bytes(b"<html>")
+  lines = ["path,label,start,end,split,caption"]
+  lines += [f"{i}.mp4,{'ab'[i % 2]},,,train,clip {i}" for i in range(3)]
+  lines += ["broken.mp4,a,,,train,", "gone.mp4,b,,,val,"]
+  lines += ["3.mp4,b,0.2,0.6,train,", "4.mp4,a,,,val,"]
+  (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+  return folder
+
+
+def arguments(videos, out, *more):
+  return [
+    "--source=manifest", f"--path={videos / 'clips.csv'}", f"--out={out}", "--short_side=32",
+    "--gop=4", "--shard_size=2", "--workers=1", *more,
+  ]
+
+
+@pytest.fixture(scope="module")
+def out(videos, tmp_path_factory):
+  out = tmp_path_factory.mktemp("out") / "shards"
+  prepare.main(arguments(videos, out))
+  return out
+
+
+def data_config(path, **more):
+  return ml_collections.ConfigDict(
+    {"source": "shards", "path": str(path), "eval_path": None, "heads": None, **more}
+  )
+
+
+def whole(record):
+  with decode.open_video(record) as video:
+    return np.stack(list(video.play()))
+
+
+def test_what_was_written_is_exact(out, videos):
+  described = json.loads((out / "dataset.json").read_text())
+  assert described["heads"] == {"label": ["a", "b"]}
+  assert described["splits"]["train"]["videos"] == 4
+  assert described["splits"]["validation"]["videos"] == 1
+  assert [(video["name"], video["split"], video["fault"]) for video in described["skipped"]] == [
+    (str(videos / "broken.mp4"), "train", "UNOPENABLE"),
+    (str(videos / "gone.mp4"), "validation", "MISSING"),
+  ]
+  assert described["encoding"]["gop"] == 4
+  names = {name for split in described["splits"].values() for name in split["shards"]}
+  assert names | {"dataset.json", "prepare.json"} == {file.name for file in out.iterdir()}
+
+
+def test_shards_are_read_back(out, videos):
+  train = sources.open_source(data_config(out), "train")
+  validation = sources.open_source(data_config(out), "validation")
+  assert train.heads == validation.heads == {"label": ("a", "b")}
+  assert [train[i].labels["label"] for i in range(len(train))] == [0, 1, 0, 1]
+  assert [train[i].text.get("caption") for i in range(len(train))] == [
+    "clip 0", "clip 1", "clip 2", ""
+  ]
+  assert "train-00001-of-00003.array_record:0" in train[2].name and "2.mp4" in train[2].name
+  assert len(validation) == 1 and validation[0].labels == {"label": 0}
+  for record, frames in zip([train[i] for i in range(4)], (12, 7, 16, 4), strict=True):
+    assert record.start is None and whole(record).shape == (frames, 32, 54, 3)
+
+
+def test_the_pictures_are_the_same(out, videos):
+  train = sources.open_source(data_config(out), "train")
+  original = sources.open_source(
+    data_config(videos / "clips.csv", source="manifest"), "train"
+  )
+  for mine, theirs in ((0, 0), (3, 4)):
+    levels = whole(train[mine])[:, [8, 24], 20].mean(-1)
+    expected = whole(original[theirs])[:, [12, 36], 30].mean(-1)
+    assert np.abs(levels - expected).max() < 4
+
+
+def test_keyframes_come_as_asked_and_frames_in_order(out):
+  record = sources.open_source(data_config(out), "train")[2]
+  with av.open(io.BytesIO(record.data)) as container:
+    packets = [packet for packet in container.demux(video=0) if packet.size]
+  assert [packet.is_keyframe for packet in packets] == [True, False, False, False] * 4
+  assert all(packet.pts == packet.dts for packet in packets)
+
+
+def test_training_reads_shards_in_worker_processes(out):
+  source = sources.open_source(data_config(out), "train")
+  spec = pipeline.ClipSpec(frames=4, size=16)
+  dataset = pipeline.train_dataset(source, spec, seed=0, batch=4, rows=np.arange(4))
+  with pipeline.iterate(dataset, workers=1) as batches:
+    batch = next(batches)
+  np.testing.assert_array_equal(batch["video"], dataset[0]["video"])
+  assert sorted(batch["record"]) == [0, 1, 2, 3]
+
+
+def test_a_stopped_run_goes_on_where_it_was(videos, tmp_path, out, monkeypatch):
+  written = []
+  write = prepare.write
+
+  def stop_after_two(shard, source, encoding):
+    if len(written) == 2:
+      raise KeyboardInterrupt
+    written.append(shard.path.name)
+    write(shard, source, encoding)
+
+  monkeypatch.setattr(prepare, "write", stop_after_two)
+  with pytest.raises(KeyboardInterrupt):
+    prepare.main(arguments(videos, tmp_path / "s"))
+  with pytest.raises(UserError, match=r"holds no dataset\.json.*same command again"):
+    sources.open_source(data_config(tmp_path / "s"), "train")
+  monkeypatch.setattr(
+    prepare, "write", lambda shard, *rest: written.append(shard.path.name) or write(shard, *rest)
+  )
+  prepare.main(arguments(videos, tmp_path / "s"))
+  assert len(written) == len(set(written)) == 4
+  for file in out.iterdir():
+    assert (tmp_path / "s" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_finished_run_is_left_alone(videos, out, capsys):
+  before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+  prepare.main(arguments(videos, out))
+  assert "complete already" in capsys.readouterr().out
+  assert before == {file: file.stat().st_mtime_ns for file in out.iterdir()}
+
+
+def test_other_content_is_not_written_over(videos, out, tmp_path):
+  with pytest.raises(UserError, match=r"was begun with another encoding .*'crf': 20.*'crf': 30"):
+    prepare.main(arguments(videos, out, "--crf=30"))
+  other = tmp_path / "clips.csv"
+  other.write_text(f"path\n{videos}/0.mp4\n")
+  with pytest.raises(UserError, match=r"was begun with another list of videos; name another"):
+    prepare.main([*arguments(videos, out), f"--path={other}"])
+  with pytest.raises(UserError, match=r"holds other files \(clips\.csv\)"):
+    prepare.main(arguments(videos, tmp_path))
+  with pytest.raises(UserError, match=r"clips\.csv is a file; name a folder"):
+    prepare.main(arguments(videos, other))
+
+
+def test_several_processes_write_the_same(videos, out, tmp_path):
+  prepare.main([*arguments(videos, tmp_path / "s"), "--workers=2"])
+  for file in out.iterdir():
+    assert (tmp_path / "s" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+  (tmp_path / "a.mp4").write_bytes(b"no")
+  with pytest.raises(UserError, match=r"not one training video can be read; the first: .*a\.mp4"):
+    prepare.main(["--source=folder", f"--path={tmp_path}", f"--out={tmp_path}/s", "--workers=1"])
+
+
+def test_errors_are_one_line_and_exit_code_2(videos, tmp_path, capsys):
+  for argv, message in [
+    (["--source=folder"], "the following arguments are required: --path, --out (see --help)"),
+    (arguments(videos, tmp_path, "--gop=0"), "'0' is not a whole number from 1 on (see --help)"),
+    (["--source=folder", "--path=/no/such", f"--out={tmp_path}"], "/no/such does not exist"),
+  ]:
+    with pytest.raises(SystemExit) as exit_:
+      cli.run(prepare.main, argv)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and message in error and error.count("\n") == 1
+  with pytest.raises(UserError):
+    cli.run(prepare.main, ["--source=folder", "--debug"])
+
+
+def test_shards_that_are_damaged_are_refused(out, tmp_path):
+  with pytest.raises(UserError, match=r"holds no dataset\.json; write shards with"):
+    sources.open_source(data_config(tmp_path), "train")
+  described = json.loads((out / "dataset.json").read_text())
+  (tmp_path / "dataset.json").write_text(json.dumps(described))
+  with pytest.raises(UserError, match=r"train-00000-of-00003\.array_record: is named in dataset"):
+    sources.open_source(data_config(tmp_path), "train")
+  described["heads"] = {"label": ["a", "c"]}
+  (tmp_path / "dataset.json").write_text(json.dumps(described))
+  with pytest.raises(UserError, match=r"its classes are not those of data\.path"):
+    sources.open_source(data_config(out, eval_path=str(tmp_path)), "validation")
