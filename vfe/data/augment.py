@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+Number = int | float
+
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
@@ -23,7 +25,7 @@ class Crop:
     flip: mirrored left to right.
   """
 
-  box: tuple[float, float, float, float]
+  box: tuple[Number, Number, Number, Number]
   size: int
   flip: bool = False
 
@@ -44,8 +46,8 @@ def resized_crop(
   width: int,
   size: int,
   *,
-  scale: tuple[float, float] = (0.5, 1.0),
-  ratio: tuple[float, float] = (3 / 4, 4 / 3),
+  scale: tuple[Number, Number] = (0.5, 1.0),
+  ratio: tuple[Number, Number] = (3 / 4, 4 / 3),
   flip: bool = True,
 ) -> Crop:
   """A random box: the distribution of torchvision's RandomResizedCrop, then a coin for the flip.

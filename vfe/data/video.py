@@ -40,6 +40,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
@@ -51,6 +52,8 @@ MIN_SIDE = 8
 
 _BY_TIME_STAMP = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may be trusted
 _SKIPPABLE = {"h264", "hevc"}  # codecs whose unreferenced pictures need no decoding
+
+Stamp = int | float  # in the stream's time base, or infinite
 
 
 @contextlib.contextmanager
@@ -96,7 +99,7 @@ class _Index:
     return self.keys[max(0, at - 1)]
 
 
-def _index(packets: Sequence[_Packet], low: float, high: float, seekable: bool) -> _Index:
+def _index(packets: Sequence[_Packet], low: Stamp, high: Stamp, seekable: bool) -> _Index:
   """The index of packets in file order; [low, high) are the time stamps that are wanted."""
   stamped = [packet for packet in packets if packet.pts is not None]
   pts = array.array("q", (packet.pts for packet in stamped))
@@ -211,8 +214,8 @@ class Video:
       raise self.fault(Fault.MISSING, _words(error)) from error
     except (FFmpegError, OSError) as error:
       raise self.fault(Fault.UNOPENABLE, _words(error)) from error
-    self.stream = self._container.streams.best("video")
-    if self.stream is None or self.stream.disposition & av.stream.Disposition.attached_pic:
+    self.stream = _best(self._container.streams.video)
+    if self.stream is None:
       raise self.fault(Fault.NO_VIDEO_STREAM)
     if self.stream.codec_context is None:
       raise self.fault(Fault.NO_DECODER)
@@ -225,7 +228,7 @@ class Video:
 
   # Which frames there are.
 
-  def _span(self) -> tuple[float, float]:
+  def _span(self) -> tuple[Stamp, Stamp]:
     """The record's (start, end) as time stamps; infinite where it has none."""
     origin = Fraction(self._container.start_time or 0, av.time_base)
 
@@ -268,7 +271,7 @@ class Video:
       self._open()
     return self._scan_from_here(low, high, seekable)
 
-  def _scan_from_here(self, low: float, high: float, seekable: bool) -> _Index:
+  def _scan_from_here(self, low: Stamp, high: Stamp, seekable: bool) -> _Index:
     packets = []
     with contextlib.suppress(FFmpegError):  # A file cut short ends where it ends.
       for packet in _packets(self._container, self.stream):
@@ -401,6 +404,22 @@ class _Run:
       if self._skips:
         context.skip_frame = "DEFAULT" if packet.pts in targets else "NONREF"
       yield packet
+
+
+def _best(streams: Sequence[Any]) -> Any:
+  """The stream that a player shows: a decodable one, marked as default, the largest, the first.
+
+  None if there is none, or only cover pictures. FFmpeg's own choice goes by bit rates, which
+  Matroska does not know.
+  """
+
+  def merit(stream):
+    decodable = stream.codec_context is not None
+    default = bool(stream.disposition & Disposition.default)
+    return decodable, default, stream.width * stream.height if decodable else 0
+
+  moving = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+  return max(moving, key=merit, default=None)
 
 
 def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
