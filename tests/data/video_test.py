@@ -358,3 +358,18 @@ def test_damage_costs_the_frames_up_to_the_next_keyframe():
         list(damaged.read(lost))
       assert caught.value.fault is Fault.DAMAGED
       assert f"frame {lost[-1]} at" in str(caught.value)
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_any_damage_ends_in_frames_or_a_fault(container):
+  whole = encode(scene(), options=B_FRAMES, container=container)
+  rng = np.random.default_rng(0)
+  for _ in range(60):
+    data = bytearray(whole)
+    for at in (*rng.integers(len(data), size=10), *rng.integers(1500, size=5)):
+      data[at] = rng.integers(256)
+    try:
+      with open_video(record(bytes(data))) as opened:
+        assert all(picture.ndim == 3 for picture in opened.play())
+    except FaultError as error:
+      assert error.fault is not Fault.NONE

@@ -427,9 +427,12 @@ def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
 
   Empty packets in between (frames that an avi dropped) would flush it too early.
   """
-  for packet in container.demux(stream):
-    if packet.size or packet.dts is None:
-      yield packet
+  try:
+    for packet in container.demux(stream):
+      if packet.size or packet.dts is None:
+        yield packet
+  except IndexError:
+    pass  # At the end PyAV also flushes streams that appeared midway, which it does not know.
 
 
 def _decoded(
