@@ -1,7 +1,12 @@
 """A row is a pure function of (seed, step, row): for any processes, workers and start."""
 
 import dataclasses
+import os
+import pathlib
 import pickle
+import subprocess
+import sys
+import time
 
 import av
 import grain
@@ -108,6 +113,52 @@ def test_workers_do_not_change_the_order(source):
     with pipeline.iterate(train(source), start=2, workers=workers, buffer=1) as batches:
       for batch in expected:
         assert_equal(next(batches), batch)
+
+
+MAIN = """
+import sys
+import numpy as np
+from vfe.data import pipeline, sources
+from vfe.data.record import VideoRecord
+if __name__ == "__main__":
+  source = sources.ListedSource("one", {}, [VideoRecord(sys.argv[1], path=sys.argv[1])])
+  spec = pipeline.ClipSpec(frames=8, size=16)
+  dataset = pipeline.train_dataset(source, spec, seed=0, batch=1, rows=np.arange(1))
+  batches = pipeline.iterate(dataset, workers=2)
+  next(batches)
+  import multiprocessing
+  print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+  sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_main_process_that_is_killed(source, tmp_path):
+  (tmp_path / "main.py").write_text(MAIN)
+  command = [sys.executable, str(tmp_path / "main.py"), source[0].path]
+  root = pathlib.Path(__file__).parents[2]
+  main = subprocess.Popen(
+    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    env={**os.environ, "PYTHONPATH": str(root)},
+  )
+  workers = [int(pid) for pid in main.stdout.readline().split()]
+  assert len(workers) == 2 and all(running(pid) for pid in workers)
+  main.kill()
+  main.wait()
+  for _ in range(100):
+    if not any(running(pid) for pid in workers):
+      return
+    time.sleep(0.1)
+  pytest.fail("workers outlive the main process")
+
+
+def running(pid):
+  """Whether the process is there and not only waiting to be reaped."""
+  status = pathlib.Path(f"/proc/{pid}/stat")
+  try:
+    return status.read_text().rpartition(")")[2].split()[0] != "Z"
+  except FileNotFoundError:
+    return False
 
 
 def test_an_error_in_a_worker_is_the_same_error_here(faulty):

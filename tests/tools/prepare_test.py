@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 
 import av
 import ml_collections
@@ -114,14 +115,14 @@ def test_keyframes_come_as_asked_and_frames_in_order(out):
   assert all(packet.pts == packet.dts for packet in packets)
 
 
-def test_training_reads_shards_in_worker_processes(out):
+def test_training_reads_shards(out):
   source = sources.open_source(data_config(out), "train")
   spec = pipeline.ClipSpec(frames=4, size=16)
   dataset = pipeline.train_dataset(source, spec, seed=0, batch=4, rows=np.arange(4))
-  with pipeline.iterate(dataset, workers=1) as batches:
-    batch = next(batches)
-  np.testing.assert_array_equal(batch["video"], dataset[0]["video"])
+  batch = dataset[0]
   assert sorted(batch["record"]) == [0, 1, 2, 3]
+  in_a_worker = pickle.loads(pickle.dumps(dataset))[0]
+  np.testing.assert_array_equal(batch["video"], in_a_worker["video"])
 
 
 def test_a_stopped_run_goes_on_where_it_was(videos, tmp_path, out, monkeypatch):

@@ -15,7 +15,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -110,16 +114,17 @@ def local_rows(sharding: Any, batch: int) -> Int[np.ndarray, "b"]:
 
 
 class Batches(Iterator[Batch]):
-  """Batches in order, read ahead. `close()` ends the threads and the worker processes."""
+  """Batches in order, read ahead. `close()`, or the end, ends threads and worker processes."""
 
   def __init__(self, iterator: grain.DatasetIterator):
     self._iterator = iterator
+    self._end = weakref.finalize(self, iterator.close)
 
   def __next__(self) -> Batch:
     return next(self._iterator)
 
   def close(self):
-    self._iterator.close()
+    self._end()
 
   def __enter__(self) -> Batches:
     return self
@@ -143,9 +148,8 @@ def iterate(
   if workers:
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # Grain reads its own, which outside of absl nobody parses.
-    batches = _without_small_shared_memory(batches).mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
-    )
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
+    batches = _without_small_shared_memory(batches).mp_prefetch(options, _start_worker)
   return Batches(iter(batches))
 
 
@@ -264,6 +268,20 @@ def _blocks(source: Source, spec: ClipSpec) -> Sequence[tuple[int, int]]:
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     found = pool.map(starts, range(len(source)))
     return [(record, first) for record, firsts in enumerate(found) for first in firsts]
+
+
+def _start_worker(number: int, workers: int) -> None:
+  """A worker leaves Ctrl-C to the main process, and ends when that was killed."""
+  del number, workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  main = os.getppid()
+
+  def watch() -> None:
+    while os.getppid() == main:
+      time.sleep(1.0)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _without_small_shared_memory(batches: grain.IterDataset) -> grain.IterDataset:

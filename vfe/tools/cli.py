@@ -16,7 +16,9 @@ class Parser(argparse.ArgumentParser):
   """Flags with their defaults in --help; `--debug` shows the stack trace of an error."""
 
   def __init__(self, description: str | None):
+    module = getattr(sys.modules["__main__"], "__spec__", None)
     super().__init__(
+      prog=f"python -m {module.name}" if module else None,
       description=description,
       formatter_class=_Help,
       allow_abbrev=False,
