@@ -10,8 +10,9 @@ _PLACES = {
   "world": ("HEADS", "NOUNS", "RUNGS", "SPLITS", "VERBS", "World", "heads"),
   "story": ("Event", "Scenario", "Thing", "labels", "scenario"),
   "draw": ("HAND", "masks", "render", "token_share"),
-  "text": ("caption", "corpus", "narrations", "summary", "vocabulary"),
+  "text": ("caption", "narrations", "summary"),
   "asking": ("language_queries", "multiple_choice", "queries", "questions"),
+  "lexicon": ("corpus", "vocabulary"),
   "files": ("TabletopSource", "encode", "write_cache"),
   "workers": ("arrays",),
 }

@@ -166,7 +166,7 @@ def _draw_thing(
   shape = SHAPES[thing.shape]
   distance = _shape_distance(shape, lx, ly / _column(squash)) * _column(radius * squash)
   colour = np.array(RGB[COLOURS[thing.colour]], np.float32)
-  rim = max(0.7, 0.1 * float(radius.mean()))
+  rim = max(0.7, 0.1 * thing.radius * canvas.size)
   band = np.maximum(ly + np.float32(0.38), np.float32(-0.72) - ly) * _column(radius)
   blend(canvas, where, distance, colour * 0.4, label=label)
   blend(canvas, where, distance + np.float32(rim), colour)
@@ -188,7 +188,7 @@ def _draw_cloth(canvas: Canvas, view: Camera, track: ThingTrack) -> None:
   distance = np.maximum(np.maximum(across, up) - 1, (across + up) * np.float32(0.71) - 1.2) * scale
   stripe = (np.abs(np.abs(ly) - np.float32(0.5)) - np.float32(0.17)) * scale
   blend(canvas, where, distance, np.multiply(CLOTH, 0.55), label=0)
-  inner = distance + np.float32(max(0.7, 0.06 * float(radius.mean())))
+  inner = distance + np.float32(max(0.7, 0.08 * RADIUS * canvas.size))
   blend(canvas, where, inner, CLOTH)
   blend(canvas, where, np.maximum(inner, stripe), CLOTH_STRIPE)
 
@@ -355,7 +355,7 @@ def masks(world: World, scenario: Scenario) -> UInt8[np.ndarray, "T S S"]:
 
 
 def token_share(
-  mask: UInt8[np.ndarray, "T S S"], tubelet: tuple[int, int, int], label: int = HAND
+  mask: UInt8[np.ndarray, "T H W"], tubelet: tuple[int, int, int], label: int = HAND
 ) -> Float[np.ndarray, "N"]:
   """The share of each tubelet's pixels that carry the label, in grid order (t, y, x)."""
   dt, dh, dw = tubelet

@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 
 import av
@@ -26,7 +27,16 @@ from vfe.errors import UserError
 log = logging.getLogger(__name__)
 
 GOP = 16
-ENCODING = {"crf": "14", "preset": "veryfast", "g": str(GOP), "threads": "1"}
+# x264's lookahead is off because its decisions differ from run to run on pictures this small, even
+# in one thread (seen with libavcodec 62.28, at 32 and 64 pixels: other bytes for the same frames).
+ENCODING = {
+  "crf": "14",
+  "preset": "veryfast",
+  "g": str(GOP),
+  "rc-lookahead": "0",
+  "sc_threshold": "0",
+  "threads": "1",
+}
 
 
 def encode(video: UInt8[np.ndarray, "T H W 3"], path: str | pathlib.Path, fps: int = FPS) -> None:
@@ -56,12 +66,12 @@ def cache_folder() -> pathlib.Path:
   return pathlib.Path(user) / "vfe" / "tabletop"
 
 
-def world_folder(world: World, folder: pathlib.Path | None = None) -> pathlib.Path:
+def world_folder(world: World, folder: str | pathlib.Path | None = None) -> pathlib.Path:
   """The folder of one world's files: its settings, generator, encoding and codec in the name."""
   codec = ".".join(str(part) for part in av.library_versions["libavcodec"])
-  setting = "-".join(f"{key}{value}" for key, value in ENCODING.items() if key != "threads")
-  name = f"{world.rung}-{world.size}px-{world.frames}f-{world.digest()}-avc{codec}-{setting}"
-  return pathlib.Path(folder or cache_folder()) / name
+  encoding = zlib.crc32(json.dumps(ENCODING, sort_keys=True).encode())
+  name = f"{world.rung}-{world.size}px-{world.frames}f-{world.digest()}"
+  return pathlib.Path(folder or cache_folder()) / f"{name}-avcodec{codec}-{encoding:08x}"
 
 
 @contextlib.contextmanager
@@ -94,14 +104,14 @@ def encode_missing(world: World, split: str, indices: list[int], folder: pathlib
 
 
 def row(world: World, split: str, index: int) -> dict:
-  """A video's line in the manifest: path, labels by class name, and its texts."""
+  """A video's line in the manifest, which is one that `data.source=manifest` reads as well."""
   scene = scenario(world, index, split)
   classes = heads(world.rung)
   values = labels(scene)
   return {
     "path": f"{split}/{_name(index)}",
     "split": split,
-    **{head: names[values[head]] for head, names in classes.items()},
+    **{f"label_{head}": names[values[head]] for head, names in classes.items()},
     "caption": text.caption(scene),
     "summary": text.summary(scene),
   }

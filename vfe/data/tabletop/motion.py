@@ -129,7 +129,7 @@ STAYS, BEGINS_HOLDING = ("lift",), ("put down",)
 def _phases(event: Event) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """float32[n] in 0..1 over the event's frames: how much has the hand come, acted, gone."""
   length = event.stop - event.start
-  share = ((np.arange(length) + 0.5) / length).astype(np.float32)
+  share = (np.arange(1, length + 1) / length).astype(np.float32)  # the last frame is the end
   begin = 0.0 if event.name in BEGINS_HOLDING else APPROACH
   end = 1.0 if event.name in STAYS else RETREAT
   come = np.clip(share / begin, 0, 1) if begin else np.ones_like(share)

@@ -1,14 +1,12 @@
-"""What is said about a video: narrations, captions, a summary, and every word they use.
+"""What is said about a video: narrations, captions, a summary.
 
 C is the person whose hand it is, as in Ego4D's narrations.
 """
 
 import dataclasses
-import re
-from collections.abc import Iterator
 
-from vfe.data.tabletop.story import Event, Scenario, scenario
-from vfe.data.tabletop.world import FPS, NOUNS, REPEATED_VERB, ROUTINES, VERBS, World
+from vfe.data.tabletop.story import Event, Scenario
+from vfe.data.tabletop.world import FPS, REPEATED_VERB, ROUTINES
 
 SCENE_SECONDS = 8.0  # narrations within one such stretch of a video share a scene
 
@@ -36,8 +34,7 @@ FORMS = {
   "swap": Forms("swap {} with {}", "swaps {} with {}", "swapped {} with {}"),
   "tap": Forms("tap {}", "taps {}", "tapped {}"),
 }
-NUMBERS = ("no", "one", "two", "three", "four", "five")
-TIMES = ("never", "once", "twice", "three times")
+TIMES = {1: "once", 2: "twice", 3: "three times"}
 
 
 def names(event: Event, scene: Scenario) -> tuple[str, ...]:
@@ -123,46 +120,3 @@ def routine_phrase(task: int) -> str:
   begin = FORMS[first].third.format("something")
   end = FORMS[last].third.format("something")
   return f"C {begin}, then rotates something {TIMES[repeats]}, and in the end {end}"
-
-
-def words(text: str) -> list[str]:
-  """The words of a text, in lower case; punctuation marks and "#c" are words."""
-  return re.findall(r"#?[a-z]+|[.,?]", text.lower())
-
-
-# Sentences around verbs and nouns, here and in asking.py, that vocabulary() must know.
-FRAMES = (
-  "#C C and in the end.",
-  "There is a, on the table. There are",
-  "First C something. In the middle C. In between C. then rotates something",
-  *NUMBERS,
-  *TIMES,
-)
-
-
-def vocabulary() -> tuple[str, ...]:
-  """Every word that any text of the world can hold, sorted. It does not depend on a World."""
-  from vfe.data.tabletop.asking import TEMPLATES
-
-  texts = [*FRAMES, *TEMPLATES, *NOUNS, *VERBS, "the"]
-  for forms in FORMS.values():
-    texts += [forms.base, forms.third, forms.past]
-  return tuple(sorted({word for text in texts for word in words(text)}))
-
-
-def corpus(world: World, split: str, count: int) -> Iterator[str]:
-  """All texts of the first `count` videos: narrations, captions, summaries, queries, questions.
-
-  What a tokenizer of words is trained on; take it from the training split.
-  """
-  from vfe.data.tabletop.asking import queries, questions
-
-  for index in range(count):
-    scene = scenario(world, index, split)
-    yield from (row["clip_text"] for row in narrations(scene))
-    yield caption(scene)
-    yield summary(scene)
-    yield from (query["query"] for query in queries(scene))
-    for question in questions(world, scene):
-      yield question["question"]
-      yield from (question[f"option {i}"] for i in range(5))

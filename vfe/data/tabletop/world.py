@@ -89,9 +89,9 @@ class Texture:
 
 
 TEXTURES = {
-  "still": Texture(contrast=5, drift=0.0, pan=0.0, roll=0.0, zoom=0.0),
-  "weak": Texture(contrast=9, drift=0.003, pan=0.02, roll=0.04, zoom=0.03),
-  "strong": Texture(contrast=26, drift=0.012, pan=0.045, roll=0.09, zoom=0.06),
+  "still": Texture(contrast=5.0, drift=0.0, pan=0.0, roll=0.0, zoom=0.0),
+  "weak": Texture(contrast=9.0, drift=0.003, pan=0.02, roll=0.04, zoom=0.03),
+  "strong": Texture(contrast=26.0, drift=0.012, pan=0.045, roll=0.09, zoom=0.06),
 }
 
 

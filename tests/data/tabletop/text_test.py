@@ -1,0 +1,78 @@
+"""Narrations, captions and summaries say what happens, in known words."""
+
+import pytest
+
+from vfe.data.tabletop.lexicon import words
+from vfe.data.tabletop.story import labels, scenario
+from vfe.data.tabletop.text import (
+  FORMS,
+  SCENE_SECONDS,
+  caption,
+  narrations,
+  summary,
+)
+from vfe.data.tabletop.world import FPS, NOUNS, RUNGS, VERBS, World
+
+EGOCLIP = [
+  *("video_uid", "video_dur", "narration_source", "narration_ind", "narration_time"),
+  *("clip_start", "clip_end", "clip_text", "tag_verb", "tag_noun"),
+]
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_narration_has_egoclips_columns_and_says_its_event(rung):
+  scene = scenario(World(rung=rung, frames=512), 3)
+  rows = narrations(scene)
+  assert len(rows) == len(scene.events)
+  for row, event in zip(rows, scene.events, strict=True):
+    assert list(row)[: len(EGOCLIP)] == EGOCLIP
+    assert row["clip_text"].startswith("#C C ")
+    assert (row["clip_start"], row["clip_end"]) == (event.start / FPS, event.stop / FPS)
+    assert row["clip_start"] < row["narration_time"] < row["clip_end"] <= row["video_dur"]
+    assert VERBS[row["tag_verb"][0]] == event.name
+    assert scene.things[event.thing].name == NOUNS[row["tag_noun"][0]]
+    assert len(row["tag_noun"]) == (2 if event.name == "swap" else 1)
+    assert all(NOUNS[noun] in row["clip_text"] for noun in row["tag_noun"])
+    assert FORMS[event.name].third.split()[0] in row["clip_text"].split()
+
+
+def test_the_first_column_group_is_that_of_the_real_file(real_data):
+  file = real_data / "annotations" / "egoclip_egomcq_format" / "egoclip_readme_row.tsv"
+  assert file.read_text().splitlines()[0].split("\t") == EGOCLIP
+
+
+def test_narrations_close_in_time_share_a_scene_and_videos_do_not():
+  rows = [r for i in (0, 1) for r in narrations(scenario(World(frames=1024), i))]
+  times = {}
+  for row in rows:
+    assert row["scene_id"].startswith(row["video_uid"])
+    times.setdefault(row["scene_id"], []).append(row["narration_time"])
+  assert len(times) > 8
+  assert all(max(t) - min(t) < SCENE_SECONDS for t in times.values())
+
+
+def test_verbs_are_told_apart_by_their_words():
+  assert set(FORMS) == set(VERBS)
+  for form in ("base", "third", "past"):
+    assert len({getattr(forms, form) for forms in FORMS.values()}) == len(VERBS)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_summary_names_what_is_there_how_it_begins_and_how_it_ends(rung):
+  for index in range(12):
+    scene = scenario(World(rung=rung, frames=256), index)
+    told = summary(scene)
+    assert all(f"a {thing.name}" in told for thing in scene.things)
+    first, last = narrations(scene)[0], narrations(scene)[-1]
+    assert last["clip_text"].removeprefix("#C ") in told
+    assert first["clip_text"].removeprefix("#C ") in caption(scene)
+
+
+def test_the_summary_of_a_routine_tells_its_class():
+  """First verb, number of rotations and last verb can be read from it, so the class can be."""
+  said = {}
+  for index in range(24):
+    scene = scenario(World(), index)
+    told = [word for word in words(summary(scene)) if word not in words(" ".join(NOUNS))]
+    key = " ".join(told[told.index("first") :])
+    assert said.setdefault(key, labels(scene)["routine"]) == labels(scene)["routine"]
