@@ -1,7 +1,7 @@
 """MAGVIT's 3-D StyleGAN discriminator (arXiv 2212.05199) and the losses around it.
 
 As in the authors' code: residual blocks over sqrt(2), leaky ReLU of slope 0.2, average pooling in
-space and time, no normalisation, no minibatch statistics; so a row's logit depends on that row only.
+space and time, no normalisation, no minibatch statistics: a row's logit depends on that row only.
 The grid is flattened before the dense layers, which ties the parameters to the clip's size.
 Every loss is returned a row, to be weighted and averaged by the caller.
 """
@@ -59,9 +59,7 @@ class Discriminator(nn.Module):
   @nn.compact
   def __call__(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B"]:
     filters = self.config.filters
-    conv = lambda features, name: Conv3D(
-      features, kernel_init=_INIT, dtype=self.dtype, name=name
-    )
+    conv = lambda features, name: Conv3D(features, kernel_init=_INIT, dtype=self.dtype, name=name)
     x = nn.leaky_relu(conv(filters, "conv_in")(video), 0.2)
     for i, multiplier in enumerate(self.config.multipliers):
       block = nn.remat(DiscriminatorBlock) if i < self.config.remat_blocks else DiscriminatorBlock
@@ -75,9 +73,7 @@ class Discriminator(nn.Module):
     return dense(1, "logit")(x)[:, 0].astype(jnp.float32)
 
 
-def discriminator_loss(
-  real: Float[Array, "B"], fake: Float[Array, "B"]
-) -> Float[Array, "B"]:
+def discriminator_loss(real: Float[Array, "B"], fake: Float[Array, "B"]) -> Float[Array, "B"]:
   """Non-saturating: -log sigmoid(real) - log sigmoid(-fake), from logits."""
   return nn.softplus(-real) + nn.softplus(fake)
 

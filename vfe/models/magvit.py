@@ -1,7 +1,7 @@
 """MAGVIT's 3D-CNN encoder and decoder (Yu et al., arXiv 2212.05199), the tokenizer's two halves.
 
 As in the authors' code: pre-activation residual blocks of GroupNorm, swish and 3x3x3 convolutions
-without bias; average pooling down, nearest neighbour and a convolution up; SAME padding, not causal.
+without bias; average pooling down, nearest neighbour and a convolution up; SAME padding, acausal.
 A stage is `res_blocks` blocks; between two stages the grid halves in space and, where
 `temporal_downsample` says so, in time. As many blocks again work at the coarsest grid.
 """
@@ -20,7 +20,7 @@ Features = Float[Array, "B T H W C"]
 
 
 def average_pool(video: Features, time: bool = True) -> Float[Array, "B T2 H2 W2 C"]:
-  """Mean of 2x2 pixels (2x2x2 with time). An odd last row is averaged with itself, that is, kept."""
+  """Mean of 2x2 pixels (2x2x2 with time). An odd last row is kept as it is."""
   factors = (2 if time else 1, 2, 2)
   odd = [(0, -size % factor) for size, factor in zip(video.shape[1:4], factors, strict=True)]
   video = jnp.pad(video, [(0, 0), *odd, (0, 0)], mode="edge") if any(map(any, odd)) else video
@@ -33,9 +33,7 @@ def nearest_upsample(video: Features, time: bool = True) -> Float[Array, "B T2 H
   """Each pixel becomes 2x2 (2x2x2 with time) equal ones."""
   b, t, h, w, c = video.shape
   frames = 2 if time else 1
-  spread = jnp.broadcast_to(
-    video[:, :, None, :, None, :, None], (b, t, frames, h, 2, w, 2, c)
-  )
+  spread = jnp.broadcast_to(video[:, :, None, :, None, :, None], (b, t, frames, h, 2, w, 2, c))
   return spread.reshape(b, t * frames, h * 2, w * 2, c)
 
 

@@ -1,12 +1,11 @@
 """ResNet (He et al., arXiv 1512.03385) for inference, and the perceptual distance made of it.
 
-The architecture is that of Hugging Face's `ResNetForImageClassification`; ResNet-50 there is "v1.5",
+The architecture is that of Hugging Face's `ResNetForImageClassification`: its ResNet-50 is "v1.5",
 with the stride in the 3x3 convolution. Batch normalisation is folded into the convolutions when
-weights are read, so every layer here is a convolution with a bias.
+weights are read (`vfe.interop.resnet`), so every layer here is a convolution with a bias.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -14,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-
-from vfe.interop.resnet import read_resnet
 
 PERCEPTUAL_SIZE = 224  # MAGVIT resizes to what the network was trained on
 
@@ -93,12 +90,6 @@ def _conv(width: int, size: int, stride: int, dtype: jax.typing.DTypeLike, name:
   return nn.Conv(
     width, (size, size), strides=(stride, stride), padding=(pad, pad), dtype=dtype, name=name
   )
-
-
-def load_resnet(folder: str | os.PathLike) -> tuple[ResNetConfig, dict]:
-  """Config and parameters (NumPy, float32) of a Hugging Face ResNet folder; UserError if it is none."""
-  fields, params = read_resnet(folder)
-  return ResNetConfig(**fields), params
 
 
 def perceptual(

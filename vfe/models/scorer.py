@@ -19,9 +19,9 @@ class Scorer(nn.Module):
   """Video in [0, 1] to importance, float32, 0 or more; higher is kept first.
 
   The paper gives neither kernels nor widths: each kernel is twice its stride in space, the first
-  takes all of the time stride, and GroupNorm and swish stand between. For tubelets of 2x16x16 that is
-  (4, 8, 8) by (2, 4, 4), then (3, 8, 8) by (1, 4, 4). The first latent frame has no predecessor and
-  copies the second's importance (EVEREST's rule).
+  takes all of the time stride, and GroupNorm and swish stand between. For tubelets of 2x16x16
+  that is (4, 8, 8) by (2, 4, 4), then (3, 8, 8) by (1, 4, 4). The first latent frame has no
+  predecessor and copies the second's importance (EVEREST's rule).
   """
 
   tubelet: tuple[int, int, int]

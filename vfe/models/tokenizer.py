@@ -32,7 +32,7 @@ class TokenizerConfig:
   """
 
   filters: int = 64  # MAGVIT-B; L and H have 128
-  multipliers: Sequence[int] = (1, 2, 2, 4, 4)  # one a stage; not in the paper, MAGVIT has (1,2,2,4)
+  multipliers: Sequence[int] = (1, 2, 2, 4, 4)  # one a stage; MAGVIT's (1, 2, 2, 4) and one more
   temporal_downsample: Sequence[bool] = (True, False, False, False)  # one between two stages
   res_blocks: int = 2
   levels: Sequence[int] = (8,) * 6  # 18 bits (paper A.1); the split over dimensions is ours

@@ -47,10 +47,10 @@ def soft_topk_mask(
 ) -> Float[Array, "B n"]:
   """The mask y in [0, 1] of sum k that maximises <scores, y> - width / 2 * |y|^2.
 
-  This is Sander et al.'s relaxed top-k mask for p = 2. Their code sorts, then runs Dykstra's or PAV's
-  isotonic regression; but y = clip((scores - v) / width, 0, 1) for one number v a row, which is
-  bisected here: exact, no permutation matrix, no callback. As temperature falls to zero, y becomes
-  the hard mask.
+  This is Sander et al.'s relaxed top-k mask for p = 2. Their code sorts, then solves an isotonic
+  regression (Dykstra or PAV); but y = clip((scores - v) / width, 0, 1) for one number v a row,
+  which is bisected here: exact, no permutation matrix, no callback. As temperature falls to zero,
+  y becomes the hard mask.
   """
   _check(k, scores.shape[-1])
   return _project(scores / (temperature * _spread(scores)), k)
