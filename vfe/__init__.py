@@ -1,0 +1,22 @@
+"""vfe: train long-video encoders, and use what was trained.
+
+    encoder = vfe.load("runs/lvmae_128-demo/pretrain")
+    features = encoder.encode(video)  # uint8[B, T, H, W, 3] -> float32[B, N, D]
+
+Importing vfe imports nothing heavy; JAX comes with the first of these names that is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from vfe.models.pretrained import Encoder, Tokenizer, load
+
+__version__ = "0.1.0"
+__all__ = ["Encoder", "Tokenizer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+  if name in __all__:
+    return getattr(importlib.import_module("vfe.models.pretrained"), name)
+  raise AttributeError(f"module 'vfe' has no attribute {name!r}")

@@ -1,6 +1,5 @@
 """Named inputs of a stage: another stage of the recipe, an export, or a Hugging Face folder."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ from vfe.config import nearest
 from vfe.errors import UserError
 from vfe.learn import exports
 from vfe.learn.exports import Export
+from vfe.models.pretrained import find
 
 
 def resolve(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> dict[str, Any]:
@@ -34,32 +34,11 @@ def _one(config: Any, name: str, role: str, value: str, workdir: pathlib.Path) -
         "or without --stage to run all."
       )
     return exports.read(folder)
-  folder = pathlib.Path(value).expanduser()
-  if exports.is_export(folder):
-    return exports.read(folder)
-  if exports.is_export(folder / "export"):
-    return exports.read(folder / "export")
-  if (folder / "config.json").is_file():
-    return read_hugging_face(folder)
+  export = find(pathlib.Path(value).expanduser())
+  if export is not None:
+    return export
   raise UserError(
     f"{place}={value!r} is neither a stage of this recipe ({nearest(value, config.stages)}), nor "
     "a folder with an export.json, nor a Hugging Face folder with a config.json."
   )
 
-
-def read_hugging_face(folder: pathlib.Path) -> Export:
-  """A Hugging Face folder as an export, by its `model_type`.
-
-  Raises:
-    UserError: a model_type that vfe cannot read.
-  """
-  from vfe.interop import resnet, videomae
-
-  readers = {"videomae": videomae.read_export, "resnet": resnet.read_export}
-  kind = json.loads((folder / "config.json").read_text()).get("model_type", "")
-  if kind not in readers:
-    raise UserError(
-      f"{folder}/config.json: model_type={kind!r} cannot be read ({nearest(kind, readers)})."
-    )
-  read = readers[kind](folder)
-  return Export(read[0], read[1], read[2], exports.digest(read[2]), str(folder))

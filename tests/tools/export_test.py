@@ -1,0 +1,84 @@
+"""python -m vfe.tools.export: our exports as folders that transformers load."""
+
+import json
+import pathlib
+import runpy
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from vfe.errors import UserError
+from vfe.interop import videomae
+from vfe.learn import exports
+from vfe.tools import export
+
+CASE = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "golden" / "make_videomae.py"))
+
+
+def run(path, out, *more):
+  export.main([f"--path={path}", f"--out={out}", *more])
+
+
+@pytest.fixture(scope="module")
+def models():
+  return CASE["models"]()
+
+
+def same(params, others):
+  return jax.tree.all(jax.tree.map(np.array_equal, params, others))
+
+
+@pytest.mark.parametrize("name", ["mae", "classifier"])
+def test_a_finished_stage_becomes_a_folder_that_reads_the_same(tmp_path, models, name, capsys):
+  exports.write(tmp_path / "stage" / "export", *models[name])
+  run(tmp_path / "stage", tmp_path / "out")
+  kind, _, params = videomae.read_export(tmp_path / "out")
+  assert kind == name and same(params, models[name][2])
+  assert f"{videomae.ARCHITECTURES[name]}.from_pretrained" in capsys.readouterr().out
+  processor = json.loads((tmp_path / "out" / export.PROCESSOR).read_text())
+  assert processor["crop_size"] == {"height": 16, "width": 16}
+
+
+def test_of_a_pretraining_on_latents_the_encoder_is_written(tmp_path, models, capsys):
+  kind, model, params = models["mae"]
+  exports.write(tmp_path / "export", kind, {**model, "target": "latent"}, params)
+  run(tmp_path, tmp_path / "out")
+  assert videomae.read_export(tmp_path / "out")[0] == "encoder"
+  assert "decoder, which predicts latents, is left out" in capsys.readouterr().out
+
+
+def test_a_hugging_face_folder_goes_through_unchanged(tmp_path):
+  theirs = pathlib.Path(__file__).parent.parent / "golden" / "videomae" / "theirs"
+  run(theirs, tmp_path / "out")
+  before, after = (load_file(f / "model.safetensors") for f in (theirs, tmp_path / "out"))
+  assert before.keys() == after.keys()
+  assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_what_transformers_cannot_hold_is_said_and_its_encoder_can_be_written(tmp_path, models):
+  kind, model, params = models["classifier"]
+  two = {**model, "heads": {"verb": 3, "noun": 3}, "classes": {"verb": [], "noun": []}}
+  exports.write(tmp_path / "export", kind, two, params)
+  with pytest.raises(UserError, match="2 heads, verb, noun"):
+    run(tmp_path, tmp_path / "out")
+  run(tmp_path, tmp_path / "out", "--encoder_only")
+  assert videomae.read_export(tmp_path / "out")[0] == "encoder"
+
+
+def test_nothing_is_written_over(tmp_path, models):
+  exports.write(tmp_path / "export", *models["mae"])
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "notes.txt").write_text("mine")
+  with pytest.raises(UserError, match="not an empty folder"):
+    run(tmp_path, tmp_path / "out")
+  assert [f.name for f in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_an_unknown_format_and_another_kind_of_model_are_refused(tmp_path):
+  exports.write(tmp_path / "export", "targets", {}, {"contents": np.zeros(1, np.uint8)})
+  with pytest.raises(UserError, match="nearest: huggingface"):
+    run(tmp_path, tmp_path / "out", "--to=hugingface")
+  with pytest.raises(UserError, match="holds a targets; only video encoders"):
+    run(tmp_path, tmp_path / "out")
