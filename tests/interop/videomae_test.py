@@ -24,21 +24,26 @@ ASKED = jnp.asarray(np.nonzero(CASE["masked"]())[1].reshape(2, -1), jnp.int32)
 
 
 def outputs(model, params):
-  """What transformers' outputs are compared with."""
+  """What transformers' outputs are compared with, as one program."""
   encoder, decoder = EncoderConfig.from_dict(model["encoder"]), DecoderConfig(**model["decoder"])
   layout = encoder.layout
   patches = gather_tubelets(VIDEO, layout, VISIBLE)
-  encode = lambda *args: Encoder(encoder).apply({"params": params["encoder"]}, *args)
   mae = MAE(encoder, decoder, model["target_dim"])
-  predicted = mae.apply({"params": params}, patches, VISIBLE, ASKED)
-  target = pixel_targets(VIDEO, layout, ASKED)
-  total, weight = masked_mse(predicted, target, jnp.ones(ASKED.shape))
-  return {
-    "encoded": encode(patches, VISIBLE),
-    "everything": encode(tubelets(VIDEO, layout), everything(2, layout.size)),
-    "predicted": predicted,
-    "loss": total / weight,
-  }
+
+  @jax.jit
+  def compute(params):
+    encode = lambda *args: Encoder(encoder).apply({"params": params["encoder"]}, *args)
+    predicted = mae.apply({"params": params}, patches, VISIBLE, ASKED)
+    target = pixel_targets(VIDEO, layout, ASKED)
+    total, weight = masked_mse(predicted, target, jnp.ones(ASKED.shape))
+    return {
+      "encoded": encode(patches, VISIBLE),
+      "everything": encode(tubelets(VIDEO, layout), everything(2, layout.size)),
+      "predicted": predicted,
+      "loss": total / weight,
+    }
+
+  return compute(params)
 
 
 @pytest.mark.parametrize("whose", ["theirs", "ours"])
@@ -56,7 +61,7 @@ def test_encoder_decoder_and_loss_are_those_of_transformers(whose):
 def test_classifier_is_that_of_transformers():
   _, model, params = CASE["models"]()["classifier"]
   encoder = EncoderConfig.from_dict(model["encoder"])
-  logits = Classifier(encoder, model["heads"]).apply(
+  logits = jax.jit(Classifier(encoder, model["heads"]).apply)(
     {"params": params}, tubelets(VIDEO, encoder.layout), everything(2, encoder.layout.size)
   )
   golden = np.load(GOLDEN / "videomae" / "ours.npz")["logits"]

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +18,11 @@ def stack(depth=DEPTH, **execution):
 
 @pytest.fixture(scope="module")
 def params():
-  return stack().init(jax.random.key(0))
+  return jax.jit(stack().init)(jax.random.key(0))
+
+
+def apply(params, tokens, keys=None, **execution):
+  return jax.jit(stack(**execution).apply)(params, tokens, keys)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +45,11 @@ def test_every_weight_is_one_leaf_with_the_layers_first(params):
 
 def test_layers_run_in_order(params):
   """The scan against the blocks one by one."""
-  tokens = TOKENS
+  tokens, block = TOKENS, jax.jit(stack().block.apply)
   for i in range(DEPTH):
-    layer = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-    tokens = stack().block.apply({"params": layer}, tokens)
-  np.testing.assert_allclose(stack().apply(params, TOKENS), tokens, rtol=1e-5, atol=1e-5)
+    layer = jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], params)
+    tokens = block({"params": layer}, tokens)
+  np.testing.assert_allclose(apply(params, TOKENS), tokens, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
@@ -95,39 +97,43 @@ def test_the_program_does_not_grow_with_depth():
   assert lines[0] == lines[1]
 
 
-def test_drop_path_grows_from_0_and_needs_keys(params):
-  run = stack(drop_path=0.5)
-  np.testing.assert_array_equal(run.apply(params, TOKENS), stack().apply(params, TOKENS))
-  assert not np.allclose(run.apply(params, TOKENS, KEYS), stack().apply(params, TOKENS))
-  first = jax.tree.map(lambda leaf: leaf[:1], params)
-  alone = dataclasses.replace(run, depth=1)  # the rate of the first layer is 0
-  np.testing.assert_allclose(
-    alone.apply(first, TOKENS, KEYS), alone.apply(first, TOKENS), rtol=1e-6
-  )
+def test_drop_path_needs_keys(params):
+  still = apply(params, TOKENS)
+  np.testing.assert_array_equal(apply(params, TOKENS, drop_path=0.5), still)
+  np.testing.assert_array_equal(apply(params, TOKENS, KEYS, drop_path=0.0), still)
+  assert not np.allclose(apply(params, TOKENS, KEYS, drop_path=0.5), still)
+
+
+def test_drop_path_grows_from_0_at_the_first_layer():
+  """At a last rate of 1, a stack of two is its first layer."""
+  params = jax.jit(stack(2).init)(jax.random.key(0))
+  first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
+  alone = jax.jit(stack().block.apply)({"params": first}, TOKENS)
+  dropped = jax.jit(stack(2, drop_path=1.0).apply)(params, TOKENS, KEYS)
+  np.testing.assert_allclose(dropped, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_what_a_row_drops_does_not_depend_on_its_batch(params):
-  run = stack(drop_path=0.5)
-  whole, part = run.apply(params, TOKENS, KEYS), run.apply(params, TOKENS[1:], KEYS[1:])
+  whole = apply(params, TOKENS, KEYS, drop_path=0.5)
+  part = apply(params, TOKENS[1:], KEYS[1:], drop_path=0.5)
   np.testing.assert_allclose(whole[1:], part, rtol=1e-5, atol=1e-5)
 
 
 def test_drop_path_keeps_the_mean():
   keys = row_keys(jax.random.key(0), "path", jnp.arange(4000))
-  kept = drop_path(jnp.ones((4000, 1, 1)), jnp.float32(0.2), keys, "mlp")
+  drop = jax.jit(drop_path, static_argnames="name")
+  kept = drop(jnp.ones((4000, 1, 1)), jnp.float32(0.2), keys, "mlp")
   assert set(np.unique(kept)) == {0.0, 1.25}
   # 4000 draws of deviation 0.5: six standard errors.
   assert abs(float(kept.mean()) - 1) < 6 * 0.5 / np.sqrt(4000)
 
 
 def test_bfloat16_computes_in_bfloat16_on_float32_parameters(params):
-  run = stack(dtype="bfloat16")
-  assert jax.tree.map(lambda leaf: leaf.dtype, run.init(jax.random.key(0))) == jax.tree.map(
-    lambda leaf: jnp.dtype("float32"), params
-  )
-  found = run.apply(params, TOKENS.astype(jnp.bfloat16))
+  drawn = jax.eval_shape(stack(dtype="bfloat16").init, jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves(drawn)} == {jnp.dtype("float32")}
+  found = apply(params, TOKENS.astype(jnp.bfloat16), dtype="bfloat16")
   assert found.dtype == jnp.bfloat16
-  expected = stack().apply(params, TOKENS)
+  expected = apply(params, TOKENS)
   # Ten residual branches, each rounded to 2**-8 of values up to 8.
   np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=0, atol=10 * 8 * 2**-8)
 

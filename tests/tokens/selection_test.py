@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,15 @@ SEEDS = st.integers(0, 2**31 - 1)
 few = settings(max_examples=10, deadline=None, derandomize=True)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def keys(seed, rows=3):
   return row_keys(jax.random.key(seed), "rows", jnp.arange(rows))
+
+
+random = jax.jit(selection.random, static_argnums=(1, 2))
+tube = jax.jit(selection.tube, static_argnums=(1, 2))
+top_and_random = jax.jit(selection.top_and_random, static_argnums=(2, 3))
+contains = jax.jit(selection.contains, static_argnums=2)
 
 
 def check(chosen, rows, count, n=N):
@@ -33,11 +42,11 @@ def check(chosen, rows, count, n=N):
 @few
 @given(SEEDS, st.sampled_from([1, 7, N]))
 def test_random_is_a_selection(seed, keep):
-  check(selection.random(keys(seed), N, keep), 3, keep)
+  check(random(keys(seed), N, keep), 3, keep)
 
 
 def test_random_picks_every_token_equally_often():
-  chosen = np.asarray(selection.random(keys(0, rows=4000), 12, 3))
+  chosen = np.asarray(random(keys(0, rows=4000), 12, 3))
   counts = np.bincount(chosen.ravel(), minlength=12)
   # Binomial of 4000 draws with p = 1/4: six standard deviations are 164.
   assert np.abs(counts - 1000).max() < 6 * np.sqrt(4000 * 0.25 * 0.75)
@@ -46,7 +55,7 @@ def test_random_picks_every_token_equally_often():
 @few
 @given(SEEDS, st.sampled_from([1, 5, 12]))
 def test_tube_keeps_the_same_sites_in_every_latent_frame(seed, keep):
-  chosen = check(selection.tube(keys(seed), LAYOUT, keep), 3, 6 * keep)
+  chosen = check(tube(keys(seed), LAYOUT, keep), 3, 6 * keep)
   sites = chosen.reshape(3, 6, keep) % LAYOUT.per_frame
   assert (sites == sites[:, :1]).all()
 
@@ -54,26 +63,24 @@ def test_tube_keeps_the_same_sites_in_every_latent_frame(seed, keep):
 @few
 @given(SEEDS, st.sampled_from([(7, 4), (1, 0), (0, 3), (50, 22)]))
 def test_top_and_random_is_the_top_and_then_others(seed, budget):
-  top, random = budget
+  top, others = budget
   importance = np.random.default_rng(seed).random((3, N), np.float32)
-  chosen = check(
-    selection.top_and_random(keys(seed), jnp.asarray(importance), top, random), 3, top + random
-  )
+  chosen = check(top_and_random(keys(seed), jnp.asarray(importance), top, others), 3, top + others)
   for row, best in zip(chosen, np.argsort(-importance, axis=1)[:, :top], strict=True):
     assert set(best) <= set(row)
 
 
 def test_budget_is_exact_where_importance_is_flat():
   """Ties, as on a still video, change neither the count nor that tokens differ."""
-  check(selection.top_and_random(keys(0), jnp.zeros((3, N)), 10, 5), 3, 15)
+  check(top_and_random(keys(0), jnp.zeros((3, N)), 10, 5), 3, 15)
 
 
 def test_the_paper_s_budget():
   layout = Layout.of_video(128, 224, (2, 16, 16))
-  top, random = selection.count(layout.size, 0.10), selection.count(layout.size, 0.05)
-  assert (top, random) == (1254, 627)
+  top, others = selection.count(layout.size, 0.10), selection.count(layout.size, 0.05)
+  assert (top, others) == (1254, 627)
   importance = jax.random.uniform(jax.random.key(1), (2, layout.size))
-  check(selection.top_and_random(keys(0, 2), importance, top, random), 2, 1881, layout.size)
+  check(top_and_random(keys(0, 2), importance, top, others), 2, 1881, layout.size)
 
 
 @pytest.mark.parametrize(
@@ -104,16 +111,15 @@ def test_everything_is_all():
 @few
 @given(SEEDS, st.sampled_from([(1, 20), (36, 36)]))
 def test_contains_is_set_membership(seed, sizes):
-  chosen, asked = (selection.random(keys(seed + i), N, size) for i, size in enumerate(sizes))
-  found = selection.contains(chosen, asked, N)
+  chosen, asked = (random(keys(seed + i), N, size) for i, size in enumerate(sizes))
+  found = contains(chosen, asked, N)
   expected = [np.isin(a, c) for c, a in zip(np.asarray(chosen), np.asarray(asked), strict=True)]
   np.testing.assert_array_equal(found, expected)
 
 
 def test_contains_does_not_compare_all_with_all():
   shape = lambda k: jax.ShapeDtypeStruct((1, k), jnp.int32)
-  compare = jax.jit(lambda chosen, asked: selection.contains(chosen, asked, 12544))
-  memory = compare.lower(shape(1280), shape(1881)).compile().memory_analysis()
+  memory = contains.lower(shape(1280), shape(1881), 12544).compile().memory_analysis()
   assert memory.temp_size_in_bytes < 1280 * 1881 / 8  # not even a bit a pair
 
 
@@ -121,9 +127,9 @@ def test_contains_does_not_compare_all_with_all():
 @given(SEEDS)
 def test_scatter_puts_gathered_tokens_back(seed):
   tokens = jnp.asarray(np.random.default_rng(seed).random((3, N, 2), np.float32))
-  chosen = selection.random(keys(seed), N, 9)
+  chosen = random(keys(seed), N, 9)
   back = selection.scatter_tokens(selection.gather_tokens(tokens, chosen), chosen, N)
-  kept = selection.contains(chosen, selection.everything(3, N), N)
+  kept = contains(chosen, selection.everything(3, N), N)
   np.testing.assert_array_equal(back, jnp.where(kept[:, :, None], tokens, 0))
 
 
@@ -136,9 +142,9 @@ def test_gather_takes_scalars_a_token_too():
 @pytest.mark.parametrize(
   "draw",
   [
-    lambda rows: selection.random(rows, N, 5),
-    lambda rows: selection.tube(rows, LAYOUT, 3),
-    lambda rows: selection.top_and_random(rows, jnp.ones((len(rows), N)), 4, 3),
+    lambda rows: random(rows, N, 5),
+    lambda rows: tube(rows, LAYOUT, 3),
+    lambda rows: top_and_random(rows, jnp.ones((len(rows), N)), 4, 3),
   ],
 )
 def test_a_row_s_tokens_do_not_depend_on_its_batch(draw):
@@ -147,7 +153,7 @@ def test_a_row_s_tokens_do_not_depend_on_its_batch(draw):
 
 def test_no_gradient_reaches_the_importance():
   def total(importance):
-    chosen = selection.top_and_random(keys(0), importance, 4, 2)
+    chosen = top_and_random(keys(0), importance, 4, 2)
     return selection.gather_tokens(importance, chosen).sum()
 
   grad = jax.grad(total)(jnp.arange(3.0 * N).reshape(3, N))
@@ -158,8 +164,8 @@ def test_no_gradient_reaches_the_importance():
   "call, message",
   [
     (lambda: selection.count(10, 1.2), "a share of 1.2"),
-    (lambda: selection.random(keys(0), 10, 11), "11 of 10 tokens"),
-    (lambda: selection.random(keys(0), 10, 0), "0 of 10 tokens"),
+    (lambda: random(keys(0), 10, 11), "11 of 10 tokens"),
+    (lambda: random(keys(0), 10, 0), "0 of 10 tokens"),
     (lambda: selection.frames(1, LAYOUT, 0), "every 0th"),
   ],
 )
