@@ -63,12 +63,13 @@ def test_default_grid_is_the_papers():
 def test_mask_keeps_exactly_what_the_paper_says(changed, kept):
   importance = jax.random.uniform(jax.random.key(0), (2, 8, 14, 14))
   config = dataclasses.replace(TokenizerConfig(), **changed)
-  mask = keep_mask(config, importance)
+  mask = np.asarray(jax.jit(lambda i: keep_mask(config, i))(importance))
+  importance = np.asarray(importance)
   assert mask.sum(axis=(1, 2, 3)).tolist() == [kept, kept]
   assert config.first_frame_kept == bool((mask[:, 0] == 1).all())
-  chosen = jnp.where(mask[:, 1:] > 0, importance[:, 1:], jnp.inf).min()
-  dropped = jnp.where(mask[:, 1:] > 0, -jnp.inf, importance[:, 1:]).max(axis=(1, 2, 3))
-  assert kept == 1568 or (chosen >= dropped.min())
+  chosen = np.where(mask[:, 1:] > 0, importance[:, 1:], np.inf).min(axis=(1, 2, 3))
+  dropped = np.where(mask[:, 1:] > 0, -np.inf, importance[:, 1:]).max(axis=(1, 2, 3))
+  assert (chosen >= dropped).all()
 
 
 def test_gradient_reaches_encoder_decoder_and_scorer(params, clip):
