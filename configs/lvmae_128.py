@@ -197,34 +197,35 @@ def _finetune(chosen) -> dict:
 
 
 def _demo(config: ml_collections.ConfigDict, chosen) -> None:
-  """The same recipe at 64 pixels on the tabletop world's lowest rung: what is in the picture.
+  """The same recipe at 32 pixels on the tabletop world's lowest rung: what is in the picture.
 
   128 frames a clip, decoded from files. Targets are stored once, so crops are the centre's.
   """
   config.stages = ("tokenizer", "targets", "pretrain", "finetune")
-  config.model.update(size="demo", tubelet=(2, 8, 8), decoder_depth=2, remat="none")
-  config.data.update(size=64, workers=0)
+  config.model.update(size="demo", tubelet=(4, 4, 4), decoder_depth=2, remat="none")
+  config.data.update(size=32, workers=0)
   config.data.sampling.align = 16
   config.data.augment.kind = "center"
-  config.data.tabletop.update(rung="appearance", videos=192, eval_videos=64, size=64)
+  config.data.tabletop.update(rung="appearance", videos=192, eval_videos=64, size=32)
   config.targets = dict(kind="targets", inputs=dict(tokenizer="tokenizer"), data=stage_data(), batch=4)
   config.log.every = 10
   config.checkpoint.every = 100
 
-  config.tokenizer.update(batch=8, steps=200, ema=0.98)
+  config.tokenizer.update(batch=4, steps=150, ema=0.97)
   config.tokenizer.model.update(
-    filters=16,
-    multipliers=(1, 2, 2, 4),
-    temporal_downsample=(True, False, False),
+    filters=8,
+    multipliers=(1, 2, 4),
+    temporal_downsample=(True, True),
     res_blocks=1,
     scorer_channels=(16, 32),
     remat_stages=0,
   )
-  config.tokenizer.discriminator.update(filters=16, multipliers=(2, 2, 4, 4), remat_blocks=0)
+  config.tokenizer.discriminator.update(filters=8, multipliers=(2, 4, 4), remat_blocks=0)
   for optimizer in (config.tokenizer.optimizer, config.tokenizer.discriminator_optimizer):
-    optimizer.update(base_lr=1e-3, batch_reference=8)
+    optimizer.update(base_lr=1e-3, batch_reference=4)
   config.pretrain.inputs.update(targets="targets", tokenizer="")
   config.pretrain.update(batch=8, steps=300)
   config.pretrain.optimizer.update(base_lr=1e-3, batch_reference=8, warmup=0.1)
   config.finetune.update(batch=8, eval_batch=8, steps=200, mixup=0.0, cutmix=0.0, drop_path=0.0)
+  config.finetune.token_drop = 0.5
   config.finetune.optimizer.update(base_lr=1e-3, batch_reference=8, warmup=0.1)

@@ -55,6 +55,9 @@ _SKIPPABLE = {"h264", "hevc"}  # codecs whose unreferenced pictures need no deco
 
 Stamp = int | float  # in the stream's time base, or infinite
 
+# Some files' metadata is not UTF-8. PyAV 19 never minds; earlier ones are told not to.
+_LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 
 @contextlib.contextmanager
 def open_video(
@@ -209,7 +212,7 @@ class Video:
     try:
       if isinstance(source, str):
         self._about = os.stat(source)  # FFmpeg tells a missing file from a broken one less surely.
-      self._container = av.open(source, metadata_errors="ignore")
+      self._container = av.open(source, **_LENIENT)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
       raise self.fault(Fault.MISSING, _words(error)) from error
     except (FFmpegError, OSError) as error:

@@ -24,14 +24,14 @@ class Guard:
 
   All are scalars: `skipped` int32 steps in all, `step` int32 of the last one (-2: none),
   `in_a_row` int32 steps up to that one, `loss` and `norm` float32, the two quantities as they
-  were then.
+  were then. Untyped, as `eval_shape` and `tree.map` put other things there.
   """
 
-  skipped: jax.Array
-  in_a_row: jax.Array
-  step: jax.Array
-  loss: jax.Array
-  norm: jax.Array
+  skipped: Any
+  in_a_row: Any
+  step: Any
+  loss: Any
+  norm: Any
 
   @classmethod
   def clean(cls) -> "Guard":
@@ -46,7 +46,7 @@ class State:
   carries besides (running statistics); guard. Frozen inputs are not here: they are held by
   reference, with their digest in the checkpoint's metadata."""
 
-  step: jax.Array
+  step: Any
   groups: dict[str, Group]
   ema: dict[str, Params]
   extra: Any

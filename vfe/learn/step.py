@@ -25,7 +25,7 @@ class Gradients:
   """Gradients of sum / weight over the batch; `loss` is that quotient, float32[]."""
 
   grads: Params
-  loss: jax.Array
+  loss: Any
   metrics: Metrics
   extra: Any
 

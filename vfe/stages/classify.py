@@ -78,12 +78,9 @@ class ClassifyStage(Stage):
     """Tokens of a clip after token drop."""
     return self._kept_per_frame * self.layout.grid[0]
 
-  def loss(
-    self, params: Params, frozen: dict[str, Params], extra: Any, batch: Batch, rng: jax.Array
-  ):
-    """Cross-entropy with soft labels, summed over the heads."""
+  def prepared(self, batch: Batch, rng: jax.Array) -> Batch:
+    """Mixes rows in pairs, which accumulated parts would tear."""
     clip = batch["clip"]
-    rows = clip["row"]
     video, targets = mix(
       key(rng, "mix"),
       clip["video"],
@@ -93,8 +90,16 @@ class ClassifyStage(Stage):
       cutmix=self.config.cutmix,
       smoothing=self.config.label_smoothing,
     )
+    return {"clip": {**clip, "video": video, "targets": targets}}
+
+  def loss(
+    self, params: Params, frozen: dict[str, Params], extra: Any, batch: Batch, rng: jax.Array
+  ):
+    """Cross-entropy with soft labels, summed over the heads."""
+    clip = batch["clip"]
+    rows, targets = clip["row"], clip["targets"]
     kept = selection.tube(row_keys(rng, "drop", rows), self.layout, self._kept_per_frame)
-    patches = gather_tubelets(video, self.layout, kept)
+    patches = gather_tubelets(clip["video"], self.layout, kept)
     keys = row_keys(rng, "path", rows) if self.config.drop_path else None
     logits = self.model.apply({"params": params}, patches, kept, keys)
     weight = clip["valid"].astype(jnp.float32)

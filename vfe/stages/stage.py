@@ -153,6 +153,11 @@ class Stage:
 
   # A step.
 
+  def prepared(self, batch: Batch, rng: jax.Array) -> Batch:
+    """What is done to the whole batch, before it is cut into accumulated parts. Pure."""
+    del rng
+    return batch
+
   def loss(
     self, params: Params, frozen: dict[str, Params], extra: Any, batch: Batch, rng: jax.Array
   ) -> tuple[jax.Array, jax.Array, Metrics, Any]:
@@ -168,6 +173,7 @@ class Stage:
       return self.loss(params, frozen, extra, part, rng)
 
     params = state.groups["model"].params
+    batch = self.prepared(batch, rng)
     found = gradients(loss, params, state.extra, batch, accumulate=self.config.accumulate)
     state, norms = apply(state, "model", found.grads, found.loss, self.updates["model"])
     state = state.replace(step=state.step + 1, extra=found.extra)

@@ -1,6 +1,6 @@
 """The tabletop world from the command line: look at it, write its videos, write its annotations.
 
-    python -m vfe.tools.tabletop sheet --out=tabletop.png --count=6
+    python -m vfe.tools.tabletop sheet --out=tabletop.png --rung=all --count=1
     python -m vfe.tools.tabletop cache --rung=verb --count=1000
     python -m vfe.tools.tabletop annotations --out=annotations --split=validation --count=100
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vfe.data import tabletop
 from vfe.data.tabletop import asking
@@ -23,15 +23,18 @@ from vfe.data.tabletop.world import SPLITS, TEXTURES, World
 from vfe.errors import UserError
 from vfe.tools import cli
 
-MARGIN, LINE = 4, 14  # pixels of the sheet between videos, and for a line of text
+MARGIN, LINE = 4, 15  # pixels of the sheet between videos, and for a line of text
 WIDTH = 1024  # about how wide a sheet becomes
+ALL = "all"
 
 
 def _strip(video: UInt8[np.ndarray, "T S S 3"], columns: int) -> UInt8[np.ndarray, "h w 3"]:
-  """Frames at equal distances side by side, each pixel enlarged to a square of pixels."""
+  """Frames at equal distances side by side, a gap between them, pixels enlarged to squares."""
   wanted = np.linspace(0, len(video) - 1, columns).round().astype(int)
   scale = max(1, WIDTH // columns // video.shape[1])
-  return np.concatenate(list(video[wanted].repeat(scale, 1).repeat(scale, 2)), axis=1)
+  large = video[wanted].repeat(scale, 1).repeat(scale, 2)
+  gap = ((0, 0), (0, 0), (0, MARGIN), (0, 0))
+  return np.concatenate(list(np.pad(large, gap, constant_values=255)), axis=1)
 
 
 def _label_line(world: World, scene: tabletop.Scenario) -> str:
@@ -42,7 +45,7 @@ def _label_line(world: World, scene: tabletop.Scenario) -> str:
   return "   ".join(f"{head}: {names[values[head]]}" for head, names in heads)
 
 
-def sheet(worlds: Sequence[World], split: str, indices: Sequence[int], columns: int) -> Image.Image:
+def sheet(worlds: Sequence[World], indices: Sequence[int], split: str, columns: int) -> Image.Image:
   """One video a row, with its labels and its caption; worlds and indices go in pairs."""
   rows = []
   for world, index in zip(worlds, indices, strict=True):
@@ -54,10 +57,11 @@ def sheet(worlds: Sequence[World], split: str, indices: Sequence[int], columns: 
   height = sum(strip.shape[0] + 2 * LINE + 3 * MARGIN for _, strip in rows)
   image = Image.new("RGB", (width, height), "white")
   pen = ImageDraw.Draw(image)
+  font = ImageFont.load_default(LINE - 2)
   top = 0
   for lines, strip in rows:
     for number, line in enumerate(lines):
-      pen.text((MARGIN, top + MARGIN + number * LINE), line, fill="black")
+      pen.text((MARGIN, top + MARGIN + number * LINE), line, fill="black", font=font)
     image.paste(Image.fromarray(strip), (0, top + 2 * LINE + 2 * MARGIN))
     top += strip.shape[0] + 2 * LINE + 3 * MARGIN
   return image
@@ -114,7 +118,9 @@ def _parser() -> cli.Parser:
   parser = cli.Parser(__doc__)
   parser.add_argument("what", choices=("sheet", "cache", "annotations"))
   parser.add_argument("--out", help="file of the sheet, folder of annotations or of the cache")
-  parser.add_argument("--rung", default=World.rung, choices=tabletop.RUNGS)
+  parser.add_argument(
+    "--rung", default=World.rung, choices=(*tabletop.RUNGS, ALL), help=f"{ALL}: a sheet of each"
+  )
   parser.add_argument("--size", type=int, default=World.size)
   parser.add_argument("--frames", type=int, default=World.frames)
   parser.add_argument("--objects", default="2,4", help="least,most objects on the table")
@@ -127,25 +133,36 @@ def _parser() -> cli.Parser:
   return parser
 
 
+def _worlds(args) -> list[World]:
+  """The world of the flags, or one of each rung."""
+  rungs = tabletop.RUNGS if args.rung == ALL else (args.rung,)
+  objects = _objects(args.objects)
+  rest = (objects, args.texture, args.motion, args.seed)
+  return [World(args.size, args.frames, rung, *rest) for rung in rungs]
+
+
 def main(argv: Sequence[str]) -> None:
   """Runs one command line."""
   args = _parser().parse_args(argv)
   for name in ("count", "columns"):
     if getattr(args, name) < 1:
       raise UserError(f"--{name}={getattr(args, name)} is not 1 or more.")
-  objects = _objects(args.objects)
-  world = World(args.size, args.frames, args.rung, objects, args.texture, args.motion, args.seed)
+  worlds = _worlds(args)
+  if len(worlds) > 1 and args.what != "sheet":
+    raise UserError(f"--rung={ALL} is for sheets; {args.what} needs one of the rungs.")
   if args.what == "cache":
-    print(tabletop.write_cache(world, args.split, args.count, args.out))
+    print(tabletop.write_cache(worlds[0], args.split, args.count, args.out))
     return
   if not args.out:
     raise UserError(f"{args.what} needs --out, the place to write to.")
   out = pathlib.Path(args.out)
   try:
     if args.what == "annotations":
-      annotations(world, args.split, args.count, out)
+      annotations(worlds[0], args.split, args.count, out)
     else:
-      sheet([world] * args.count, args.split, range(args.count), args.columns).save(out)
+      indices = range(len(worlds) * args.count)  # each rung shows other videos than the next
+      shown = [world for world in worlds for _ in range(args.count)]
+      sheet(shown, indices, args.split, args.columns).save(out, optimize=True)
   except (OSError, ValueError) as error:
     raise UserError(f"--out={out} cannot be written: {error}.") from None
   print(out)

@@ -186,12 +186,17 @@ def _events(rng, verbs, actors, windows) -> tuple[Event, ...]:
 
 
 def _windows(rng, frames: int, occupied: list[bool]) -> list[tuple[int, int]]:
-  """Cuts the video into equal slots; an event takes most of its slot, some frames off its edges."""
-  width = frames / len(occupied)
+  """Cuts the video into slots of unequal length; an event takes most of its slot.
+
+  Unequal, so that what happens at a given frame does not tell which event of the story it is.
+  """
+  edges = np.cumsum(rng.uniform(0.7, 1.3, len(occupied)))
+  edges = np.concatenate([[0.0], edges * (frames / edges[-1])])
   windows = []
-  for slot, used in enumerate(occupied):
-    length = max(3, min(LONGEST_EVENT, int(width * (0.85 + 0.15 * rng.random()))))
-    start = int(slot * width + rng.random() * (width - length))
+  for start, end, used in zip(edges[:-1], edges[1:], occupied, strict=True):
+    room = end - start
+    length = max(3, min(LONGEST_EVENT, int(room * (0.85 + 0.15 * rng.random()))))
+    start = int(start + rng.random() * (room - length))
     if used:
       windows.append((start, start + length))
   return windows
