@@ -20,11 +20,11 @@ def test_a_sheet_shows_the_videos_enlarged_with_their_captions(tmp_path):
   out = tmp_path / "sheet.png"
   tabletop.main(["sheet", f"--out={out}", "--columns=4", *SMALL])
   sheet = np.array(Image.open(out))
-  assert sheet.shape[1] == 4 * 256 and sheet.shape[0] > 2 * 256
+  assert sheet.shape[1] == 4 * (256 + tabletop.MARGIN) and sheet.shape[0] > 2 * 256
   assert sheet[:20].min() < 128  # there is text above the frames
 
 
-@pytest.mark.parametrize("rung", ["appearance", "control"])
+@pytest.mark.parametrize("rung", ["appearance", "control", "all"])
 def test_every_rung_has_a_line_of_labels(rung, tmp_path):
   tabletop.main(["sheet", f"--out={tmp_path / 'a.png'}", f"--rung={rung}", *SMALL])
   assert (tmp_path / "a.png").stat().st_size > 1000
@@ -63,6 +63,7 @@ def test_annotations_are_a_file_a_task(tmp_path):
     (["sheet", "--out=a.png", "--count=0"], "--count=0"),
     (["cache", "--objects=many"], "--objects=many"),
     (["cache", "--rung=dance"], "--rung"),
+    (["cache", "--rung=all"], "--rung=all"),
     (["cache", "--frames=7"], "frames=7"),
     (["sheet", "--out=/nowhere/a.png", *SMALL], "/nowhere/a.png"),
   ],
