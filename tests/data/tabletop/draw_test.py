@@ -75,14 +75,14 @@ def test_the_pixels_are_those_of_this_version_of_the_generator():
   world = World(size=32, frames=64)
   frame = render(world, scenario(world, 0))[10]
   found = frame.reshape(4, 8, 4, 8, 3).mean(axis=(1, 3, 4))
-  np.testing.assert_allclose(found, GENERATOR_1, atol=1.0)
+  np.testing.assert_allclose(found, GENERATOR_2, atol=1.0)
 
 
-GENERATOR_1 = (
+GENERATOR_2 = (
   (108.4, 111.0, 110.6, 104.2),
   (104.8, 103.7, 100.3, 109.1),
-  (109.9, 110.3, 87.2, 95.6),
-  (104.3, 98.1, 79.7, 94.8),
+  (125.8, 119.3, 88.4, 106.2),
+  (110.6, 100.2, 79.7, 95.8),
 )
 
 
@@ -114,14 +114,22 @@ def test_hand_and_objects_are_plain_to_see(size):
         assert (mask[0] == number).mean() > 0.01, (index, thing)
 
 
-def test_masks_carry_the_colour_of_their_object():
-  world = World(size=128, frames=16, rung="verb", texture="still")  # rims are thin at this size
-  scene = scene_of("tap", world)
-  video, mask = draw.draw(world, scene, masks=True)
-  for number, thing in enumerate(scene.things, start=1):
-    middle = np.median(video[0][mask[0] == number], axis=0)
-    distances = {name: np.abs(middle - rgb).sum() for name, rgb in draw.RGB.items()}
-    assert min(distances, key=distances.get) == thing.name.split()[0]
+@pytest.mark.parametrize("size", [32, 64])
+def test_masks_carry_the_colour_of_their_object(size):
+  """Exactly the noun's colour is the most frequent one in its mask; rim and band are the rest."""
+  world = World(size=size, frames=16, rung="verb", texture="still")
+  seen = set()
+  for index in range(24):
+    scene = scenario(world, index)
+    if any(thing.state == "held" for thing in scene.things):
+      continue  # the hand, or what it holds, may hide a part
+    video, mask = draw.draw(world, scene, masks=True)
+    for number, thing in enumerate(scene.things, start=1):
+      if thing.state != "covered":
+        colours, counts = np.unique(video[0][mask[0] == number], axis=0, return_counts=True)
+        assert tuple(colours[counts.argmax()]) == draw.RGB[thing.name.split()[0]], (index, thing)
+        seen.add(thing.noun)
+  assert len(seen) > 20
 
 
 def track_of(verb, start=0):

@@ -94,7 +94,7 @@ def _shape_distance(shape: str, x: Grid, y: Grid) -> Grid:
   if shape == "ball":
     return np.sqrt(x * x + y * y) - np.float32(0.92)
   if shape == "ring":
-    return np.abs(np.sqrt(x * x + y * y) - np.float32(0.7)) - np.float32(0.27)
+    return np.abs(np.sqrt(x * x + y * y) - np.float32(0.63)) - np.float32(0.35)
   across = np.abs(x)
   if shape == "block":
     return np.maximum(across, np.abs(y)) - np.float32(0.82)
@@ -102,7 +102,7 @@ def _shape_distance(shape: str, x: Grid, y: Grid) -> Grid:
     side = np.float32(0.879) * across - np.float32(0.477) * (y + np.float32(1.05))
     return np.maximum(side, y - np.float32(0.82))
   up = np.abs(y)
-  wide, narrow = np.float32(0.98), np.float32(0.36)
+  wide, narrow = np.float32(0.98), np.float32(0.4)
   return np.minimum(
     np.maximum(across - wide, up - narrow), np.maximum(across - narrow, up - wide)
   )
@@ -166,7 +166,7 @@ def _draw_thing(
   shape = SHAPES[thing.shape]
   distance = _shape_distance(shape, lx, ly / _column(squash)) * _column(radius * squash)
   colour = np.array(RGB[COLOURS[thing.colour]], np.float32)
-  rim = max(0.7, 0.1 * thing.radius * canvas.size)
+  rim = max(0.4, 0.1 * thing.radius * canvas.size)  # thin, so that a ring shows its colour too
   band = np.maximum(ly + np.float32(0.38), np.float32(-0.72) - ly) * _column(radius)
   blend(canvas, where, distance, colour * 0.4, label=label)
   blend(canvas, where, distance + np.float32(rim), colour)

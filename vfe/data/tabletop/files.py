@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 import av
 import numpy as np
 from jaxtyping import UInt8
+from ml_collections import ConfigDict
 
 from vfe.data.record import VideoRecord
 from vfe.data.tabletop import text
@@ -147,7 +148,7 @@ def write_cache(
   return manifest
 
 
-def world_of(data: Mapping) -> World:
+def world_of(data: Mapping | ConfigDict) -> World:
   """The world that a data config asks for (`data.tabletop`; size and frames default to data's)."""
   own = dict(data["tabletop"])
   for key in ("frames", "size"):
@@ -166,7 +167,7 @@ class TabletopSource:
 
   name = "tabletop"
 
-  def __init__(self, data: Mapping, split: str):
+  def __init__(self, data: Mapping | ConfigDict, split: str):
     self.world = world_of(data)
     self.split = split
     self.heads = heads(self.world.rung)
