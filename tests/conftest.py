@@ -13,6 +13,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("vfe", "beartype.beartype")
 
+import importlib.util  # noqa: E402
 import pathlib  # noqa: E402
 import tempfile  # noqa: E402
 
@@ -23,7 +24,8 @@ import pytest  # noqa: E402
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), "vfe-test-xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
-SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,75 @@ def real_data():
   if not SHARED.is_dir():
     pytest.skip("the real videos of the developers are not on this machine")
   return SHARED
+
+
+# The demo at a size that compiles and runs in seconds. Also what test processes are started with.
+TINY = {
+  "data.frames": 32,
+  "data.workers": 0,
+  "data.tabletop.frames": 32,
+  "data.tabletop.videos": 8,
+  "data.tabletop.eval_videos": 4,
+  "model.size": "test",
+  "model.decoder_depth": 1,
+  "tokenizer.batch": 8,
+  "tokenizer.steps": 4,
+  "tokenizer.model.filters": 4,
+  "tokenizer.model.multipliers": (1, 1, 2),
+  "tokenizer.discriminator.filters": 4,
+  "tokenizer.discriminator.multipliers": (1, 2),
+  "targets.batch": 8,
+  "pretrain.batch": 8,
+  "pretrain.steps": 6,
+  "finetune.batch": 8,
+  "finetune.eval_batch": 8,
+  "finetune.steps": 4,
+  "log.every": 1,
+  "log.tensorboard": False,
+  "checkpoint.every": 2,
+}
+
+
+def load_config(argument: str, changes: dict):
+  """configs/lvmae_128.py with dotted keys set."""
+  path = ROOT / "configs" / "lvmae_128.py"
+  spec = importlib.util.spec_from_file_location("lvmae_128", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(argument)
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+  """Worlds that tests write are shared by them, and gone afterwards."""
+  folder = tmp_path_factory.mktemp("cache")
+  os.environ["VFE_CACHE"] = str(folder)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def recipe():
+  """configs/lvmae_128.py as it is, with changes: recipe("size=l", {"seed": 1})."""
+  return lambda argument="", changes=None: load_config(argument, changes or {})
+
+
+@pytest.fixture(scope="session")
+def tiny():
+  """Makes the tiny recipe with further changes: tiny({"pretrain.batch": 16})."""
+  return lambda changes=None: load_config("demo", TINY | (changes or {}))
+
+
+PIXELS = {  # pre-training that needs no tokenizer
+  "stages": ("pretrain",),
+  "pretrain.target": "pixels",
+  "pretrain.importance": "difference",
+  "pretrain.inputs.targets": "",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_pixels():
+  """The tiny recipe's pre-training on pixels, alone."""
+  return lambda changes=None: load_config("demo", TINY | PIXELS | (changes or {}))

@@ -17,7 +17,7 @@ from vfe.data.streams import Stream
 class Collector(Protocol):
   """Holds what one pass over the evaluation data has given so far."""
 
-  def collect(self, outputs: Any, batch: dict[str, np.ndarray]) -> None:
+  def collect(self, outputs: Any, batch: dict[str, Any]) -> None:
     """Takes one batch of outputs (numpy, all rows) and the batch's small arrays."""
 
   def finish(self, folder: pathlib.Path | None) -> dict[str, float]:
@@ -41,7 +41,7 @@ class Means:
     self.sums: dict[str, float] = {}
     self.weights: dict[str, float] = {}
 
-  def collect(self, outputs: Any, batch: dict[str, np.ndarray]) -> None:
+  def collect(self, outputs: Any, batch: dict[str, Any]) -> None:
     """Adds the valid rows."""
     valid = batch["valid"]
     for name, (total, weight) in outputs.items():

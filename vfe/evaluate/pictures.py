@@ -20,7 +20,7 @@ class Several:
   def __init__(self, collectors: Mapping[str, Any]):
     self._collectors = collectors
 
-  def collect(self, outputs: Mapping[str, Any], batch: dict[str, np.ndarray]) -> None:
+  def collect(self, outputs: Mapping[str, Any], batch: dict[str, Any]) -> None:
     """Outputs have a part for every collector."""
     for name, collector in self._collectors.items():
       collector.collect(outputs[name], batch)
@@ -43,7 +43,7 @@ class KeptTokens:
     self._layout = layout
     self._rows: list[np.ndarray] = []
 
-  def collect(self, outputs: Mapping[str, Any], batch: dict[str, np.ndarray]) -> None:
+  def collect(self, outputs: Mapping[str, Any], batch: dict[str, Any]) -> None:
     """Keeps the first valid rows."""
     for row in np.flatnonzero(batch["valid"])[: ROWS - len(self._rows) // 3]:
       frames = outputs["frames"][row]

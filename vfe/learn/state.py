@@ -42,15 +42,15 @@ class Guard:
 
 @flax.struct.dataclass
 class State:
-  """step int32[]; groups by name; ema: averaged parameters by group name; extra: what a stage
-  carries besides (running statistics); guard. Frozen inputs are not here: they are held by
+  """step int32[]; groups: Group by name; ema: averaged parameters by group name; extra: what a
+  stage carries besides (running statistics); guard: Guard. Frozen inputs are not here: they are held by
   reference, with their digest in the checkpoint's metadata."""
 
   step: Any
-  groups: dict[str, Group]
-  ema: dict[str, Params]
+  groups: Any
+  ema: Any
   extra: Any
-  guard: Guard
+  guard: Any
 
   def averaged(self, name: str = "model") -> Params:
     """The group's averaged parameters where the stage keeps an average, else its parameters."""

@@ -16,7 +16,7 @@ from vfe.tokens.tubelets import gather_tubelets
 # By the encoder's size
 DECODERS = {
   "test": dict(width=16, depth=1, heads=2, mlp=32),
-  "demo": dict(width=64, depth=2, heads=2, mlp=256),
+  "demo": dict(width=48, depth=2, heads=2, mlp=192),
   "s": dict(width=192, depth=4, heads=3, mlp=768),
   "b": dict(width=384, depth=4, heads=6, mlp=1536),
   "l": dict(width=512, depth=4, heads=8, mlp=2048),

@@ -18,7 +18,7 @@ from vfe.tokens.layout import Layout
 
 SIZES = {
   "test": dict(width=32, depth=3, heads=2, mlp=64),
-  "demo": dict(width=128, depth=4, heads=4, mlp=512),
+  "demo": dict(width=64, depth=4, heads=2, mlp=256),
   "s": dict(width=384, depth=12, heads=6, mlp=1536),
   "b": dict(width=768, depth=12, heads=12, mlp=3072),
   "l": dict(width=1024, depth=24, heads=16, mlp=4096),

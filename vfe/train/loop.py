@@ -69,7 +69,7 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
       with clock("initialise"):
         state = jax.jit(stage.init_state, out_shardings=layout)(rng)
         state, start = _warmed(state, stage.warm(), layout), 0
-    writer = opened.enter_context(make_writer(folder, say))
+    writer = opened.enter_context(make_writer(folder, say, use_tensorboard=config.log.tensorboard))
     _describe(stage, shapes, say, writer)
     evaluations = [Evaluation(evaluator, mesh) for evaluator in stage.evaluators()]
 

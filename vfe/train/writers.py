@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import json
 import math
+import os
 import pathlib
 import re
 import tempfile
@@ -251,6 +252,7 @@ def _metric_writers() -> tuple[Any, str]:
   if importlib.util.find_spec("tensorflow") is None:
     return None, "TensorFlow is not installed"
   try:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of itself at every start
     import tensorflow as tf
     from clu import metric_writers
   except Exception as error:  # A broken installation raises anything at all.

@@ -1,0 +1,104 @@
+"""The loop on several devices, and what it does with a loss that is not finite."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from vfe.errors import UserError
+from vfe.learn import sharding
+from vfe.learn.step import gradients
+from vfe.stages import stage_class
+from vfe.stages.stage import Setting
+from vfe.train import loop
+from vfe.train.clock import Clock
+from vfe.train.feed import Feed
+from vfe.train.writers import read_scalars
+
+
+def make(config, name, folder, devices):
+  mesh = sharding.make_mesh(config.mesh, jax.devices()[:devices])
+  kind = stage_class(config[name].kind, "kind")
+  return kind(Setting(name, config, pathlib.Path(folder), {}, mesh))
+
+
+def losses(stage):
+  loop.train(stage, meta={}, clock=Clock(), yes=True)
+  lines = read_scalars(stage.setting.folder / "metrics.jsonl")
+  return np.asarray([line["loss"] for line in lines if "loss" in line])
+
+
+@pytest.fixture
+def five_steps(tiny_pixels):
+  return tiny_pixels({"pretrain.steps": 5, "checkpoint.every": 100})
+
+
+@pytest.fixture(scope="module")
+def folder_of_one(tmp_path_factory):
+  return tmp_path_factory.mktemp("one")
+
+
+@pytest.fixture(scope="module")
+def on_one(folder_of_one, tiny_pixels):
+  config = tiny_pixels({"pretrain.steps": 5, "checkpoint.every": 100})
+  return losses(make(config, "pretrain", folder_of_one, 1))
+
+
+@pytest.mark.parametrize("mesh", [{"data": 4}, {"data": 1, "fsdp": 4}, {"data": 2, "fsdp": 2}])
+def test_four_devices_give_the_losses_of_one(mesh, five_steps, on_one, tmp_path):
+  five_steps.mesh.update(mesh)
+  found = losses(make(five_steps, "pretrain", tmp_path, 4))
+  assert len(on_one) == 5 and len(set(on_one)) == 5
+  np.testing.assert_allclose(found, on_one, rtol=2e-5)
+
+
+def test_accumulation_gives_the_losses_of_one_part(five_steps, on_one, tmp_path):
+  five_steps.pretrain.accumulate = 4
+  found = losses(make(five_steps, "pretrain", tmp_path, 1))
+  np.testing.assert_allclose(found, on_one, rtol=2e-5)
+
+
+def test_the_first_gradients_of_the_gan_are_the_same_on_four_devices(tiny, tmp_path):
+  found = []
+  for devices in (1, 4):
+    stage = make(tiny(), "tokenizer", tmp_path, devices)
+    mesh, rng = stage.setting.mesh, jax.random.key(0)
+    shapes = jax.eval_shape(stage.init, rng)
+    where = sharding.shardings(shapes, mesh)
+    params = jax.jit(stage.init, out_shardings=where)(rng)
+    feed = Feed(stage.inputs(), mesh, seed=0, start=0, max_fault_share=1.0, say=print)
+    batch = next(feed)
+    feed.close()
+    grads = jax.jit(
+      lambda params, batch, stage=stage: gradients(
+        lambda p, extra, part: stage.loss(p, {}, extra, part, None), params, {}, batch
+      ).grads
+    )(params, batch)
+    found.append(jax.tree.map(np.asarray, grads))
+  for one, four in zip(*map(jax.tree.leaves, found), strict=True):
+    # Sums over 8 rows and 16k pixels in another order: float32 keeps about 1e-5 of the largest.
+    np.testing.assert_allclose(four, one, rtol=1e-3, atol=2e-5 * np.abs(one).max() + 1e-9)
+
+
+def test_a_run_that_is_never_finite_ends_with_the_step_and_the_remedy(tiny_pixels, tmp_path, capfd):
+  config = tiny_pixels({"pretrain.optimizer.base_lr": 1e30, "guard.steps_in_a_row": 3})
+  config.pretrain.optimizer.warmup = 0.0
+  with pytest.raises(UserError, match=r"updates in a row were not finite.*base_lr"):
+    loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
+  assert "updates skipped so far" in capfd.readouterr().err
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_pixels, tmp_path):
+  config = tiny_pixels({"pretrain.steps": 2})
+  loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
+  config.model.decoder_depth = 2
+  with pytest.raises(UserError, match=r"another architecture.*--redo="):
+    loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
+
+
+def test_memory_of_the_step_and_its_parameters_are_written_down(on_one, folder_of_one):
+  memory = json.loads((folder_of_one / "texts" / "memory.txt").read_text())
+  assert memory["temp_bytes"] > 0
+  assert "mask_token" in (folder_of_one / "texts" / "parameters_model.txt").read_text()
