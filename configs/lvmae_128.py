@@ -15,16 +15,16 @@ settings are not to be had in text: what is marked "ours" below is our default, 
 import ml_collections
 from ml_collections import config_dict
 
-from vfe.config import data_source, parse_argument, stage_data
+from vfe.config import choose, data_source, parse_argument, stage_data
 
+FILE = "configs/lvmae_128.py"
 STAGES = ("tokenizer", "pretrain", "finetune")
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """The recipe; see the file's docstring for the argument."""
-  chosen = parse_argument(
-    "configs/lvmae_128.py", argument, demo=False, size="b", frames=128, data="tabletop"
-  )
+  chosen = parse_argument(FILE, argument, demo=False, size="b", frames=128, data="tabletop")
+  choose(dict.fromkeys(("s", "b", "l")), chosen.size, f"{FILE}: size")
   config = ml_collections.ConfigDict(
     dict(
       name="lvmae_128",

@@ -163,11 +163,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
   """Every dotted key, sections included, for naming the one that a misspelt key is nearest to."""
   keys = []
-  for key in config:
-    value = config.get_ref(key) if key in config else None
+  for key, value in config.items():
     keys.append(prefix + key)
-    if isinstance(value, config_dict.FieldReference):
-      value = value.get()
     if isinstance(value, ml_collections.ConfigDict):
       keys += flat_keys(value, f"{prefix}{key}.")
   return keys
+
+
+def type_of(config: ml_collections.ConfigDict, key: str) -> type:
+  """The type of a dotted key's values."""
+  *sections, last = key.split(".")
+  for section in sections:
+    config = config[section]
+  return config.get_type(last)

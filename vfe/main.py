@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -31,76 +32,58 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return _parse(argv)
   except UserError as error:
     _fail(error)
-  except flags.Error as error:
-    _fail(UserError(str(error).splitlines()[0]))
   raise AssertionError("unreachable")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-  config_argument = next((a for a in argv if a.startswith(("--config=", "-config="))), None)
-  if config_argument is None and not any(a in ("--help", "-h", "--helpfull") for a in argv):
-    raise UserError("--config is missing; try --config=configs/lvmae_128.py:demo")
-  if config_argument is not None:
-    path = config_argument.partition("=")[2].partition(":")[0]
+  given = next((a for a in argv if a.startswith("--config=")), None)
+  if given:
+    path = given.removeprefix("--config=").partition(":")[0]
     if not pathlib.Path(path).is_file():
       raise UserError(f"--config={path}: no such file.")
+  elif not {"--help", "-h", "--helpfull"} & set(argv):
+    raise UserError("--config is missing; try --config=configs/lvmae_128.py:demo")
   try:
     return flags.FLAGS(list(argv))
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    if isinstance(error, flags.Error) and not _names_config_key(str(error)):
-      raise
-    raise _config_error(argv, config_argument, error) from error
+  except UserError:
+    raise
+  except flags.UnrecognizedFlagError as error:
+    ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])]
+    raise UserError(f"--{error.flagname} is unknown ({configs.nearest(error.flagname, ours)}).") from error
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    raise _config_error(argv, given, error) from error
 
 
-def _names_config_key(message: str) -> bool:
-  return "config." in message
+def _config_error(argv: Sequence[str], given: str, error: Exception) -> Exception:
+  """Which `--config.key=value` was not taken, with the nearest key or the type that it should be.
 
-
-def _config_error(argv: Sequence[str], config_argument: str | None, error: Exception) -> Exception:
-  """Which `--config.key=value` absl or ml_collections could not take, and the nearest key."""
-  if config_argument is None:
-    return error
-  config = _load(config_argument)
-  if isinstance(config, Exception):
-    return config
+  absl names neither. An error of another origin is given back.
+  """
+  config = _parsed(given)
   known = configs.flat_keys(config)
   for argument in argv:
-    if not argument.startswith("--config."):
-      continue
-    key, _, value = argument.removeprefix("--config.").partition("=")
-    if key not in known:
-      return UserError(f"--config.{key} is unknown ({configs.nearest(key, known)}).")
-    if not _takes(config_argument, argument):
-      kind = config.get_type(key) if "." not in key else _type_of(config, key)
-      return UserError(f"--config.{key}={value!r} is not of type {kind.__name__}.")
-  return error
+    if argument.startswith("--config."):
+      key, _, value = argument.removeprefix("--config.").partition("=")
+      if key not in known:
+        return UserError(f"--config.{key} is unknown ({configs.nearest(key, known)}).")
+      try:
+        _parsed(given, argument)
+      except Exception:
+        kind = configs.type_of(config, key).__name__
+        return UserError(f"--config.{key}={value!r} is not of type {kind}.")
+  return UserError(str(error).splitlines()[0]) if isinstance(error, flags.Error) else error
 
 
-def _load(config_argument: str) -> object:
+def _parsed(*arguments: str) -> ml_collections.ConfigDict:
+  """The config as these arguments alone make it, apart from the program's own flags."""
   holder = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, "", flag_values=holder)
+  typed, sys.argv = sys.argv, ["vfe", *arguments]  # config_flags reads its overrides from there
   try:
-    holder(["vfe", config_argument])
-  except Exception as error:
-    return error
+    holder(sys.argv)
+  finally:
+    sys.argv = typed
   return holder.config
-
-
-def _takes(config_argument: str, argument: str) -> bool:
-  holder = flags.FlagValues()
-  config_flags.DEFINE_config_file("config", None, "", flag_values=holder)
-  try:
-    holder(["vfe", config_argument, argument])
-  except Exception:
-    return False
-  return True
-
-
-def _type_of(config: object, key: str) -> type:
-  *parents, last = key.split(".")
-  for parent in parents:
-    config = config[parent]
-  return config.get_type(last)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -123,9 +123,8 @@ REFUSED = [
 @pytest.mark.parametrize("changes,told", REFUSED, ids=[next(iter(c)) for c, _ in REFUSED])
 def test_what_does_not_fit_together_is_refused_in_one_line(finished, tiny, changes, told):
   workdir, _ = finished
-  fresh = {"pretrain.inputs.targets": str(workdir / "targets")} | changes
-  if fresh["pretrain.inputs.targets"] == "tokenizer":
-    fresh["pretrain.inputs.targets"] = str(workdir / "tokenizer")
+  given = changes.get("pretrain.inputs.targets", "targets")
+  fresh = changes | {"pretrain.inputs.targets": str(workdir / given)}
   with pytest.raises(UserError) as error:
     run.recipe(tiny(fresh), workdir=workdir.parent / "refused", only="pretrain")
   assert told in str(error.value) and "\n" not in str(error.value)

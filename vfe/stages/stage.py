@@ -19,6 +19,7 @@ from vfe.data.streams import Stream
 from vfe.errors import UserError
 from vfe.evaluate.evaluator import Evaluator
 from vfe.learn import optimizer as optimizers
+from vfe.learn import sharding
 from vfe.learn import state as states
 from vfe.learn.exports import Export
 from vfe.learn.state import Params, State
@@ -85,6 +86,12 @@ class Stage:
   def inputs(self) -> dict[str, Stream]:
     """The streams of a training batch."""
     return {"clip": Stream.of(self.source, self.config.data, self.config.batch)}
+
+  def check(self) -> None:
+    """Raises UserError for what can be known to fail before anything is written."""
+    if self.trains:
+      for stream in self.inputs().values():
+        sharding.check_batch(stream.batch, self.setting.mesh, self.config.accumulate)
 
   def batch_shapes(self) -> dict[str, Any]:
     """Shapes of what the loop gives to a step."""

@@ -51,7 +51,6 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
   rng = key(jax.random.key(config.seed), stage.name)
   streams = stage.inputs()
   rows = sum(stream.batch for stream in streams.values())
-  sharding.check_batch(rows, mesh, stage.config.accumulate)
 
   shapes = jax.eval_shape(stage.init_state, rng)
   layout = sharding.shardings(shapes, mesh)

@@ -20,7 +20,7 @@ from vfe.learn import exports, sharding
 from vfe.stages import stage_class
 from vfe.stages.inputs import resolve
 from vfe.stages.stage import Setting, Stage
-from vfe.train import loop, report
+from vfe.train import checkpoints, loop, report
 from vfe.train.clock import Clock
 from vfe.train.evaluation import Evaluation
 
@@ -91,11 +91,13 @@ def _stage(config, name, workdir, mesh, clock, yes, command) -> dict[str, Any]:
     "identity": identity,
     "inputs": {role: export.digest for role, export in inputs.items()},
   }
-  begun = _read(folder / ABOUT)
+  # Before its first checkpoint a stage has nothing to lose: its config may still be corrected.
+  begun = _read(folder / ABOUT) if any(folder.glob(f"{checkpoints.FOLDER}/[0-9]*")) else {}
   if begun:
     _refuse_changed(folder, name, begun, identity)
     _refuse_other_digests(folder, name, begun["inputs"], about["inputs"])
   stage = _make(config, name, folder, mesh, inputs)
+  stage.check()
   if jax.process_index() == 0:
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / ABOUT, about | (_record(config, command) if not begun else _kept(begun)))
