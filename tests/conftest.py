@@ -106,3 +106,9 @@ PIXELS = {  # pre-training that needs no tokenizer
 def tiny_pixels():
   """The tiny recipe's pre-training on pixels, alone."""
   return lambda changes=None: load_config("demo", TINY | PIXELS | (changes or {}))
+
+
+@pytest.fixture(scope="session")
+def tiny_changes():
+  """The tiny recipe's changes by dotted key, for processes that are started with them."""
+  return dict(TINY)
