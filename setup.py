@@ -28,7 +28,7 @@ setuptools.setup(
   # The oldest versions that were seen to work together.
   install_requires=[
     "absl-py>=2.5",
-    "array_record>=0.8.1",
+    "array_record>=0.8.6",
     "av>=18.1",
     "clu>=0.0.12",
     "etils[epath]>=1.15",
@@ -41,7 +41,7 @@ setuptools.setup(
     "numpy>=2.4",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
-    "pillow>=12.0",
+    "pillow>=13.0",
     "safetensors>=0.8",
     "tensorboard>=2.21",  # of clu, which does not declare it
     "tensorflow-datasets>=4.9.10",
