@@ -101,7 +101,7 @@ def _tokenizer() -> dict:
   return dict(
     kind="tokenizer",
     inputs=dict(perceptual=config_dict.placeholder(str)),  # a folder of microsoft/resnet-50
-    data=stage_data(frames=16),  # paper: Kinetics-600, 16 frames; give it by --config.tokenizer.data.path
+    data=stage_data(frames=16),  # paper: 16 frames of Kinetics-600 (--config.tokenizer.data.path=)
     model=dict(
       filters=64,
       multipliers=(1, 2, 2, 4, 4),  # ours: five stages give 2x16x16
@@ -207,7 +207,9 @@ def _demo(config: ml_collections.ConfigDict, chosen) -> None:
   config.data.sampling.align = 16
   config.data.augment.kind = "center"
   config.data.tabletop.update(rung="appearance", videos=192, eval_videos=64, size=32)
-  config.targets = dict(kind="targets", inputs=dict(tokenizer="tokenizer"), data=stage_data(), batch=4)
+  config.targets = dict(
+    kind="targets", inputs=dict(tokenizer="tokenizer"), data=stage_data(), batch=4
+  )
   config.log.every = 10
   config.checkpoint.every = 100
 

@@ -61,13 +61,13 @@ def parse_argument(file: str, argument: str, **defaults: Any) -> ml_collections.
 def data_source(value: str) -> tuple[str, str | None]:
   """(data.source, data.path) of a recipe's `data=`: a file or folder of the user's, or `tabletop`.
 
-  A .csv, .json or .jsonl file is a manifest, a folder with a dataset.json holds shards, any other
+  A .csv or .jsonl file is a manifest, a folder with a dataset.json holds shards, any other
   is a folder of videos.
   """
   if value == "tabletop":
     return "tabletop", None
   path = pathlib.Path(value).expanduser()
-  if path.suffix in (".csv", ".json", ".jsonl"):
+  if path.suffix in (".csv", ".jsonl"):
     return "manifest", str(path)
   return ("shards" if (path / "dataset.json").is_file() else "folder"), str(path)
 

@@ -49,7 +49,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     raise
   except flags.UnrecognizedFlagError as error:
     ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])]
-    raise UserError(f"--{error.flagname} is unknown ({configs.nearest(error.flagname, ours)}).") from error
+    near = configs.nearest(error.flagname, ours)
+    raise UserError(f"--{error.flagname} is unknown ({near}).") from error
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise _config_error(argv, given, error) from error
 

@@ -8,7 +8,10 @@ import pytest
 from vfe.errors import UserError
 from vfe.learn import exports
 
-PARAMS = {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.zeros(2, np.float32)}
+PARAMS = {
+  "encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)},
+  "b": np.zeros(2, np.float32),
+}
 
 
 def test_an_export_is_read_as_it_was_written(tmp_path):

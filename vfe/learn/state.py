@@ -43,8 +43,8 @@ class Guard:
 @flax.struct.dataclass
 class State:
   """step int32[]; groups: Group by name; ema: averaged parameters by group name; extra: what a
-  stage carries besides (running statistics); guard: Guard. Frozen inputs are not here: they are held by
-  reference, with their digest in the checkpoint's metadata."""
+  stage carries besides (running statistics); guard: Guard. Frozen inputs are not here: they are
+  held by reference, with their digest in the checkpoint's metadata."""
 
   step: Any
   groups: Any

@@ -11,6 +11,7 @@ from vfe.learn.exports import Export
 from vfe.learn.state import Params
 from vfe.models.vivit import EncoderConfig
 from vfe.nn.blocks import Execution
+from vfe.tokens.layout import Layout
 
 # What two encoders must share for the parameters of one to fit the other.
 SHAPES = ("tubelet", "width", "depth", "heads", "mlp")
@@ -27,8 +28,9 @@ def encoder_config(
     UserError: the export's encoder has other shapes than the config says.
   """
   model = config.model
+  # Known now, not in a jitted step: whether the tubelet divides the clip.
+  Layout.of_video(data.frames, data.size, tuple(model.tubelet))
   wanted = EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet))
-  wanted.layout  # a clip that the tubelet does not divide is an error now, not in a jitted step
   if export is None:
     return wanted
   have = EncoderConfig.from_dict(export.model["encoder"])

@@ -9,7 +9,6 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The adaptive tokenizer (LVMAE 3.3, MAGVIT's recipe): pixels, perception, GAN and R1, on 16 frames."""
+"""The adaptive tokenizer (LVMAE 3.3): pixels, perception, GAN and R1, MAGVIT's recipe."""
 
 import dataclasses
 import functools

@@ -8,7 +8,7 @@ from vfe.errors import UserError
 from vfe.learn.flops import flops
 from vfe.stages.stage import Stage
 
-# What two laptop cores reach on these networks, in operations a second (docs/results.md).
+# Operations a second that two laptop cores reach at best: an estimate is all that is asked of it.
 CPU_RATE = 5e10
 CPU_LIMIT = 1e15  # above it a run without an accelerator must be confirmed: hours, not minutes
 

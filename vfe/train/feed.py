@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from vfe.data import pipeline
-from vfe.data.faults import Fault
+from vfe.data.faults import Fault, reason
 from vfe.data.streams import Stream
 from vfe.errors import UserError
 from vfe.learn import sharding
@@ -42,7 +42,7 @@ class Faults:
       if int(record) not in self.named:
         self.named.add(int(record))
         name = self.stream.source[int(record)].name
-        self.say(f"unreadable video replaced: {name}: {Fault(int(fault)).reason}")
+        self.say(f"unreadable video replaced: {name}: {reason(Fault(int(fault)))}")
     if self.rows >= self.MIN_ROWS and self.faulty > self.limit * self.rows:
       raise UserError(
         f"{self.stream.source.name}: {self.faulty} of {self.rows} clips were of unreadable videos, "

@@ -170,7 +170,7 @@ def _evaluate(
 
 
 def means(unread: list[dict[str, tuple[Any, Any]]]) -> dict[str, float]:
-  """sum / weight of every metric over some steps; none of those without weight. Reads the device."""
+  """sum / weight of every metric over some steps, where it has weight. Reads the device."""
   totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
   for metrics in jax.device_get(unread):
     for name, pair in metrics.items():

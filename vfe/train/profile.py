@@ -1,4 +1,4 @@
-"""The profiler switch: `config.profile.steps` steps from `config.profile.start`, for TensorBoard."""
+"""The profiler switch: `config.profile` says which steps are traced, for TensorBoard."""
 
 import pathlib
 from typing import Any

@@ -32,6 +32,7 @@ def table(stages: Mapping[str, Mapping[str, Any]]) -> str:
       first = (name, f"{result['steps']}", f"{result['seconds']:.0f}") if i == 0 else ("", "", "")
       rows.append((*first, metric, shown))
   widths = [max(len(row[i]) for row in rows) for i in range(5)]
-  lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows]
+  padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
+  lines = ["| " + " | ".join(row) + " |" for row in padded]
   lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
   return "\n".join(lines)

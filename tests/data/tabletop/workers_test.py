@@ -31,7 +31,7 @@ def test_a_worker_that_fails_is_heard(monkeypatch, tmp_path):
   monkeypatch.setattr(workers, "ENOUGH", 2)
   monkeypatch.setattr(workers, "cores", lambda: 2)
   with pytest.raises(RuntimeError, match="No such file"):
-    workers.share_out("draw", TINY, "train", [0, 1, 2], str(tmp_path / "nothing.npy"))
+    workers.share_out(workers.draw, TINY, "train", [0, 1, 2], str(tmp_path / "nothing.npy"))
 
 
 def test_studies_need_neither_jax_nor_pyav():

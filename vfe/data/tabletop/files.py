@@ -90,7 +90,9 @@ def _name(index: int) -> str:
   return f"{index:06d}.mp4"
 
 
-def encode_missing(world: World, split: str, indices: list[int], folder: pathlib.Path) -> None:
+def encode_missing(
+  world: World, split: str, indices: list[int], folder: str | pathlib.Path
+) -> None:
   """Writes those of the videos that are not there yet.
 
   Each process begins at another place of the list, so that several at the same work share it; what
@@ -98,7 +100,7 @@ def encode_missing(world: World, split: str, indices: list[int], folder: pathlib
   """
   begin = (os.getpid() * 2654435761) % max(1, len(indices))
   for index in indices[begin:] + indices[:begin]:
-    path = folder / _name(index)
+    path = pathlib.Path(folder) / _name(index)
     if not path.exists():
       with _beside(path) as beside:
         encode(render(world, scenario(world, index, split)), beside)
@@ -137,7 +139,7 @@ def write_cache(
     missing = [index for index in range(count) if _name(index) not in there]
     if missing:
       log.info("writing %d tabletop videos, once, to %s", len(missing), videos)
-      share_out("encode", world, split, missing, str(videos))
+      share_out(encode_missing, world, split, missing, str(videos))
     if not manifest.exists():
       lines = [json.dumps(row(world, split, index)) for index in range(count)]
       with _beside(manifest) as beside:

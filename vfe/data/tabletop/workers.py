@@ -1,18 +1,20 @@
 """Drawing in several processes, without touching what the caller's process holds.
 
-Workers are plain Python processes that import this module only: a fork of a process that runs JAX
-may hang, and multiprocessing's spawn would run the caller's script again.
+Workers are plain Python processes that import what they need and no more: a fork of a process that
+runs JAX may hang, and multiprocessing's spawn would run the caller's script again.
 
     python -m vfe.data.tabletop.workers   # reads one job, a line of JSON, from its input
 """
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,15 +31,17 @@ def cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_out(task: str, world: World, split: str, indices: list[int], target: str) -> None:
-  """Runs `task` ("encode" or "draw") on the videos in as many processes as help.
+def share_out(
+  function: Callable, world: World, split: str, indices: list[int], target: str
+) -> None:
+  """Runs function(world, split, indices, target) on the videos in as many processes as help.
 
-  target: the folder of the mp4 files, or the .npy file of the frames. Raises RuntimeError with a
-  worker's last words when one fails.
+  function: a module's, for the processes import it by its name. target: a path, for it.
+  Raises RuntimeError with a worker's last words when one fails.
   """
   count = 1 if len(indices) < ENOUGH else min(cores(), 32)
   job = lambda part: {
-    "task": task,
+    "function": f"{function.__module__}:{function.__name__}",
     "world": dataclasses.asdict(world),
     "split": split,
     "indices": part,
@@ -76,16 +80,13 @@ def share_out(task: str, world: World, split: str, indices: list[int], target: s
 def run(job: dict) -> None:
   """Does one job in this process."""
   world = World(**{**job["world"], "objects": tuple(job["world"]["objects"])})
-  TASKS[job["task"]](world, job["split"], job["indices"], job["target"])
+  module, name = job["function"].split(":")
+  function = getattr(importlib.import_module(module), name)
+  function(world, job["split"], job["indices"], job["target"])
 
 
-def _encode(world: World, split: str, indices: list[int], target: str) -> None:
-  from vfe.data.tabletop.files import encode_missing
-
-  encode_missing(world, split, indices, pathlib.Path(target))
-
-
-def _draw(world: World, split: str, indices: list[int], target: str) -> None:
+def draw(world: World, split: str, indices: list[int], target: str) -> None:
+  """Draws videos into their rows of an .npy file of all frames."""
   frames = np.load(target, mmap_mode="r+")
   for index in indices:
     frames[index] = render(world, scenario(world, index, split))
@@ -103,13 +104,10 @@ def arrays(
   with tempfile.TemporaryDirectory(prefix="vfe-tabletop-") as folder:
     path = os.path.join(folder, "frames.npy")
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
-    share_out("draw", world, split, list(range(count)), path)
+    share_out(draw, world, split, list(range(count)), path)
     video = np.load(path)
   rows = [labels(scenario(world, index, split)) for index in range(count)]
   return video, {head: np.array([r[head] for r in rows], np.int32) for head in rows[0]}
-
-
-TASKS = {"encode": _encode, "draw": _draw}
 
 
 if __name__ == "__main__":
