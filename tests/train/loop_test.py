@@ -77,9 +77,12 @@ def test_the_first_gradients_of_the_gan_are_the_same_on_four_devices(tiny, tmp_p
       ).grads
     )(params, batch)
     found.append(jax.tree.map(np.asarray, grads))
-  for one, four in zip(*map(jax.tree.leaves, found), strict=True):
-    # Sums over 8 rows and 16k pixels in another order: float32 keeps about 1e-5 of the largest.
-    np.testing.assert_allclose(four, one, rtol=1e-3, atol=2e-5 * np.abs(one).max() + 1e-9)
+  leaves = list(zip(*map(jax.tree.leaves, found), strict=True))
+  # A gradient is a sum of terms as large as the largest of all, which may cancel to nothing (a bias
+  # before a normalisation), so float32's 1e-7 is of that, times the root of some thousand terms.
+  largest = max(np.abs(one).max() for one, _ in leaves)
+  for one, four in leaves:
+    np.testing.assert_allclose(four, one, rtol=1e-3, atol=5e-6 * largest)
 
 
 def test_a_run_that_is_never_finite_ends_with_the_step_and_the_remedy(tiny_pixels, tmp_path, capfd):
