@@ -213,7 +213,7 @@ def _demo(config: ml_collections.ConfigDict, chosen) -> None:
   config.log.every = 10
   config.checkpoint.every = 100
 
-  config.tokenizer.update(batch=4, steps=150, ema=0.97)
+  config.tokenizer.update(batch=4, steps=400, ema=0.98)
   config.tokenizer.model.update(
     filters=8,
     multipliers=(1, 2, 4),

@@ -228,6 +228,13 @@ def _serve(
 ) -> Served:
   record, spec = reader.source[index], reader.spec
   views = decode.read_views(
-    record, spec.frames, sampling, rng, crops, clips=clips, max_pixels=spec.max_pixels
+    record,
+    spec.frames,
+    sampling,
+    rng,
+    crops,
+    clips=clips,
+    short_side=2 * spec.size,  # the box of a crop has half the picture's sides at the least
+    max_pixels=spec.max_pixels,
   )
   return Served(index, record.labels, views)

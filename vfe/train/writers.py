@@ -252,7 +252,8 @@ def _metric_writers() -> tuple[Any, str]:
   if importlib.util.find_spec("tensorflow") is None:
     return None, "TensorFlow is not installed"
   try:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of itself at every start
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else it tells of itself at every start,
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of this too; it only writes files here
     import tensorflow as tf
     from clu import metric_writers
   except Exception as error:  # A broken installation raises anything at all.
