@@ -87,11 +87,6 @@ def test_what_is_said_has_the_time(now):
   assert stream.getvalue() == "[    2.5 s] pretrain: compiling\n"
 
 
-def test_some_things_are_said_once(now):
-  clock = clocks.Clock(io.StringIO(), now)
-  assert [clock.first_time(what) for what in ("a", "b", "a")] == [True, True, False]
-
-
 def test_a_stage_on_a_terminal(now):
   stream = Terminal()
   clock = clocks.Clock(stream, now)

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -83,7 +83,6 @@ class Clock:
     self._lap = _Lap(self._started, {}, 0)
     self._rows = self._tokens = 0
     self._progress: Progress | None = None
-    self._seen: set[Hashable] = set()
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
@@ -102,12 +101,6 @@ class Clock:
   def say(self, text: str) -> None:
     """A line for a person, after the seconds since the start. Say what is slow before it starts."""
     self._console.say(f"[{self.seconds_since_start():7.1f} s] {text}")
-
-  def first_time(self, what: Hashable) -> bool:
-    """Whether this is the first call with this: for what is to be said once."""
-    first = what not in self._seen
-    self._seen.add(what)
-    return first
 
   def seconds_since_start(self) -> float:
     """Since the clock was made."""

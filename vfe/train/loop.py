@@ -111,7 +111,9 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
 
       if done == steps or done % config.log.every == 0:
         found = means(unread) | learning_rates(stage, done - 1) | feed.metrics()
-        check(stage.name, jax.device_get(state.guard), done, say, config.guard.steps_in_a_row)
+        guard = jax.device_get(state.guard)
+        if guard.step >= done - len(unread):
+          report_skipped(stage.name, guard, done, say, config.guard.steps_in_a_row)
         writer.scalars(done, found | clock.rates(done))
         clock.progress(done, found)
         unread.clear()
@@ -185,16 +187,14 @@ def learning_rates(stage: Stage, step: int) -> dict[str, float]:
   }
 
 
-def check(name: str, guard: Guard, step: int, say: Callable, limit: int) -> None:
-  """Reports updates that were skipped because something was not finite.
+def report_skipped(name: str, guard: Guard, done: int, say: Callable, limit: int) -> None:
+  """Tells of updates that were skipped because something was not finite.
 
   Raises:
-    UserError: `limit` steps in a row, up to this one, were skipped.
+    UserError: `limit` steps in a row, up to the last of `done`, were skipped.
   """
-  if not guard.skipped:
-    return
   what = f"step {guard.step}: loss {guard.loss:g}, gradient norm {guard.norm:g}"
-  if guard.step == step - 1 and guard.in_a_row >= limit:
+  if guard.step == done - 1 and guard.in_a_row >= limit:
     raise UserError(
       f"{name}: {guard.in_a_row} updates in a row were not finite, the last at {what}; lower "
       f"config.{name}.optimizer.base_lr, set its clip_norm, or look at the data."
