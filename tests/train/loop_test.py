@@ -105,3 +105,9 @@ def test_memory_of_the_step_and_its_parameters_are_written_down(on_one, folder_o
   memory = json.loads((folder_of_one / "texts" / "memory.txt").read_text())
   assert memory["temp_bytes"] > 0
   assert "mask_token" in (folder_of_one / "texts" / "parameters_model.txt").read_text()
+
+
+def test_the_profiler_switch_leaves_a_trace_of_its_steps(tiny_pixels, tmp_path):
+  config = tiny_pixels({"pretrain.steps": 3, "profile.start": 1, "profile.steps": 1})
+  loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
+  assert any(file.suffix == ".pb" for file in (tmp_path / "profile").rglob("*"))
