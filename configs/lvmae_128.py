@@ -5,7 +5,7 @@
 
 Hardware: 128 TPU v5e, about 24 h of pre-training on EPIC-Kitchens-100 (paper, A.5.4).
 Expect:   Diving48 top-1 89.7 at the 15 % budget with ViT-B (paper, Table 8, second-hand).
-Try:      configs/lvmae_128.py:demo, 10 minutes on 2 CPU cores.
+Try:      configs/lvmae_128.py:demo, 7 minutes on 2 CPU cores.
 
 Arguments after a colon: `demo`; size=s|b|l; frames=; data=tabletop, a folder of videos, a .csv or
 .jsonl manifest, or a folder of shards. The authors published no code, and their tables of training
