@@ -111,3 +111,10 @@ def test_the_profiler_switch_leaves_a_trace_of_its_steps(tiny_pixels, tmp_path):
   config = tiny_pixels({"pretrain.steps": 3, "profile.start": 1, "profile.steps": 1})
   loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
   assert any(file.suffix == ".pb" for file in (tmp_path / "profile").rglob("*"))
+
+
+def test_each_group_of_the_gan_has_its_own_optimiser(tiny, tmp_path):
+  config = tiny({"tokenizer.discriminator_optimizer.base_lr": 5e-4})
+  stage = make(config, "tokenizer", tmp_path, 1)
+  rates = {name: float(update.schedule(0)) for name, update in stage.updates.items()}
+  assert rates["discriminator"] == pytest.approx(rates["generator"] / 2)

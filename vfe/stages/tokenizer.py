@@ -71,6 +71,11 @@ class TokenizerStage(Stage):
       "discriminator": init(self.discriminator, "discriminator"),
     }
 
+  def optimizer_config(self, group: str) -> Any:
+    """Generator and discriminator have a section each."""
+    config = self.config
+    return config.discriminator_optimizer if group == "discriminator" else config.optimizer
+
   @property
   def averages(self) -> dict[str, float]:
     """MAGVIT averages the generator."""
