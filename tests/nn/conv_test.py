@@ -43,12 +43,3 @@ def test_parameters_and_numbers_are_those_of_flax_conv():
   np.testing.assert_allclose(
     ours.apply(params, video), theirs.apply(params, video), rtol=1e-5, atol=1e-5
   )
-
-
-def test_auto_is_decided_for_the_platform_compiled_for():
-  """On a CPU host, a program for a TPU holds the 3-D convolution and not the 2-D ones."""
-  video, kernel = jnp.zeros((1, 4, 4, 4, 3)), jnp.zeros((3, 3, 3, 3, 8))
-  traced = jax.jit(conv3d).trace(video, kernel)
-  spatial = lambda platform: traced.lower(lowering_platforms=(platform,)).as_text()
-  assert spatial("tpu").count("stablehlo.convolution") == 1
-  assert spatial("cpu").count("stablehlo.convolution") == 3

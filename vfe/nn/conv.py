@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vfe.nn.platform import platform
+
 Triple = tuple[int, int, int]
 Pads = list[tuple[int, int]]
 
@@ -25,9 +27,10 @@ def conv3d(
 ) -> Float[Array, "B T2 H2 W2 D"]:
   """Convolution with SAME padding (zeros): T2 = ceil(T / strides[0]), likewise H2 and W2.
 
-  implementation is a key of `IMPLEMENTATIONS`; "auto" is decided when the program is lowered, so
-  that compiling for a TPU on a CPU host takes the TPU's way.
+  implementation is a key of `IMPLEMENTATIONS`; "auto" asks `vfe.nn.platform`.
   """
+  if implementation == "auto":
+    implementation = "taps" if platform() == "cpu" else "native"
   pads = lax.padtype_to_pads(video.shape[1:4], kernel.shape[:3], strides, "SAME")
   return IMPLEMENTATIONS[implementation](video, kernel, strides, pads)
 
@@ -57,17 +60,7 @@ def _taps(video: Array, kernel: Array, strides: Triple, pads: Pads) -> Array:
   return total.reshape(batch, frames, *total.shape[1:])
 
 
-def _by_platform(video: Array, kernel: Array, strides: Triple, pads: Pads) -> Array:
-  return lax.platform_dependent(
-    video,
-    kernel,
-    cpu=lambda x, k: _taps(x, k, strides, pads),
-    default=lambda x, k: _native(x, k, strides, pads),
-  )
-
-
 IMPLEMENTATIONS: dict[str, Callable[[Array, Array, Triple, Pads], Array]] = {
-  "auto": _by_platform,
   "native": _native,
   "taps": _taps,
 }

@@ -38,6 +38,11 @@ class Setting:
   inputs: dict[str, Any]
   mesh: jax.sharding.Mesh
 
+  @property
+  def platform(self) -> str:
+    """`cpu`, `gpu` or `tpu`: of the mesh, whose devices a planner need not have."""
+    return self.mesh.devices.flat[0].platform
+
   def export(self, role: str, *kinds: str) -> Export | None:
     """The input of that role, None where the config names none.
 
@@ -63,7 +68,7 @@ class Stage:
     self.setting = setting
     self.name = setting.name
     self.config = configs.stage_config(setting.config, setting.name)
-    self.dtype = compute_dtype(setting.config.precision)
+    self.dtype = compute_dtype(setting.config.precision, setting.platform)
     for role in setting.inputs:
       if role not in self.roles:
         raise UserError(
@@ -210,10 +215,10 @@ def mean(found: Gradients) -> tuple[jax.Array, jax.Array]:
   return found.loss, jnp.float32(1)
 
 
-def compute_dtype(precision: str) -> str:
+def compute_dtype(precision: str, platform: str) -> str:
   """`auto` is bfloat16 on TPU and GPU and float32 on the CPU, which has no fast bfloat16."""
   table = {
-    "auto": "float32" if jax.default_backend() == "cpu" else "bfloat16",
+    "auto": "float32" if platform == "cpu" else "bfloat16",
     "float32": "float32",
     "bfloat16": "bfloat16",
   }

@@ -67,10 +67,11 @@ def recipe(
     _set_aside(workdir / redo, clock)
   results = {}
   for name in [only] if only else names:
-    if evaluate:
-      results[name] = _evaluate_again(config, name, workdir, mesh, clock)
-    else:
-      results[name] = _stage(config, name, workdir, mesh, clock, yes, command or [])
+    with jax.set_mesh(mesh):  # attention reads the ambient mesh, nothing else does
+      if evaluate:
+        results[name] = _evaluate_again(config, name, workdir, mesh, clock)
+      else:
+        results[name] = _stage(config, name, workdir, mesh, clock, yes, command or [])
   if jax.process_index() == 0:
     report.write(workdir, names, DONE, replaced=results if evaluate else {})
   return {"stages": results}
