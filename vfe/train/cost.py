@@ -1,32 +1,26 @@
 """What a stage would take here: said before it starts, and asked about where it is absurd."""
 
-from typing import Any
-
 import jax
 
 from vfe.errors import UserError
 from vfe.learn.flops import flops
 from vfe.stages.stage import Stage
+from vfe.train.program import Program
 
 # Operations a second that two laptop cores reach at best: an estimate is all that is asked of it.
 CPU_RATE = 5e10
 CPU_LIMIT = 1e15  # above it a run without an accelerator must be confirmed: hours, not minutes
 
 
-def confirm(stage: Stage, step_function: Any, state: Any, steps: int, *, yes: bool) -> None:
+def confirm(stage: Stage, made: Program, steps: int, *, yes: bool) -> None:
   """Refuses a stage that would keep a CPU busy for hours, unless the user said `--yes`.
-
-  Args:
-    step_function: (state, frozen, batch) -> ..., traced on shapes only.
-    state: (state, frozen) as arrays or shapes.
 
   Raises:
     UserError: no accelerator, too much arithmetic, and no `--yes`.
   """
   if jax.default_backend() != "cpu" or yes:
     return
-  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
-  a_step = flops(step_function, *shapes, stage.batch_shapes())
+  a_step = flops(made.step, made.state, made.frozen, made.batch)
   total = a_step * steps
   if total > CPU_LIMIT:
     raise UserError(

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from vfe.errors import UserError
 from vfe.learn import sharding
 from vfe.learn.optimizer import count_parameters
 from vfe.learn.state import Guard, Params, State
-from vfe.nn.random import key
 from vfe.stages.stage import Stage
 from vfe.train import cost
 from vfe.train.checkpoints import Checkpoints
@@ -24,6 +22,7 @@ from vfe.train.clock import Clock
 from vfe.train.evaluation import Evaluation
 from vfe.train.feed import Feed
 from vfe.train.profile import Profile
+from vfe.train.program import program
 from vfe.train.writers import Writer, make_writer, parameter_table
 
 IN_FLIGHT = 2  # steps that may wait on the device before the host waits for it
@@ -48,28 +47,26 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
   """
   config, mesh, folder = stage.setting.config, stage.setting.mesh, stage.setting.folder
   steps, say = stage.steps, lambda text: clock.say(f"{stage.name}: {text}")
-  rng = key(jax.random.key(config.seed), stage.name)
   streams = stage.inputs()
   rows = sum(stream.batch for stream in streams.values())
 
-  shapes = jax.eval_shape(stage.init_state, rng)
-  layout = sharding.shardings(shapes, mesh)
+  made = program(stage)
+  step_function = made.step
   frozen = jax.device_put(stage.frozen, sharding.shardings(stage.frozen, mesh))
-  step_function = _step_function(stage, rng, layout)
   with contextlib.ExitStack() as opened:
     checkpoints = opened.enter_context(Checkpoints(folder, keep=config.checkpoint.keep, meta=meta))
-    state = checkpoints.restore(shapes, layout)
+    state = checkpoints.restore(made.state, made.layout)
     if state is not None:
       start = int(state.step)
       say(f"resumed at step {start} of {steps}")
     else:
-      cost.confirm(stage, step_function, (shapes, frozen), steps, yes=yes)
+      cost.confirm(stage, made, steps, yes=yes)
       say("initialising")
       with clock("initialise"):
-        state = jax.jit(stage.init_state, out_shardings=layout)(rng)
-        state, start = _warmed(state, stage.warm(), layout), 0
+        state = jax.jit(stage.init_state, out_shardings=made.layout)(made.rng)
+        state, start = _warmed(state, stage.warm(), made.layout), 0
     writer = opened.enter_context(make_writer(folder, say, use_tensorboard=config.log.tensorboard))
-    _describe(stage, shapes, say, writer)
+    _describe(stage, made.state, say, writer)
     evaluations = [Evaluation(evaluator, mesh) for evaluator in stage.evaluators()]
 
     if start < steps:
@@ -133,14 +130,6 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
       measured = _evaluate(evaluations, params, frozen, folder)
     writer.scalars(steps, measured)
   return Trained(params, measured)
-
-
-def _step_function(stage: Stage, rng: jax.Array, layout: State) -> Any:
-  @functools.partial(jax.jit, donate_argnums=0, out_shardings=(layout, None))
-  def step(state: State, frozen: Any, batch: Any):
-    return stage.step(state, frozen, batch, jax.random.fold_in(rng, state.step))
-
-  return step
 
 
 def _warmed(state: State, warm: dict[str, Any], layout: State) -> State:
