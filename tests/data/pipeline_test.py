@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfe.data import pipeline, stored
-from vfe.data.clips import Augment
 from vfe.data.faults import Fault
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sampling
 from vfe.data.sources import ListedSource
+from vfe.data.spec import Augment
 from vfe.errors import UserError
 
 FRAMES, SIZE = 8, 16

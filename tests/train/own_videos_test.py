@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from vfe.data.clips import ClipSpec
 from vfe.data.sources import ListedSource
+from vfe.data.spec import ClipSpec
 from vfe.data.streams import Stream
 from vfe.data.tabletop import encode
 from vfe.errors import UserError

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 Number = int | float
 
@@ -30,6 +29,8 @@ class Crop:
   flip: bool = False
 
   def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
+    from PIL import Image  # not where only shapes are wanted
+
     image = Image.fromarray(picture)
     image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self.box)
     pixels = np.asarray(image)

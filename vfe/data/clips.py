@@ -1,4 +1,4 @@
-"""What a row of video is a function of, and the reading of it from a record."""
+"""The reading of a row of video from its record: in training, at evaluation, block by block."""
 
 from __future__ import annotations
 
@@ -7,91 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from vfe.config import choose
 from vfe.data import augment, decode
 from vfe.data.faults import Fault, FaultError
 from vfe.data.record import Source
 from vfe.data.sampling import Sample, Sampling
+from vfe.data.spec import ClipSpec
 from vfe.errors import UserError
 
 REPLACEMENTS = 16  # other videos that are tried in place of an unreadable one
-
-
-@dataclasses.dataclass(frozen=True)
-class Augment:
-  """The spatial crop in training, the same for all frames of a clip: `config.data.augment`.
-
-  Attributes:
-    kind: "resized_crop" (random), or "center" (the largest centred square; nothing random).
-    scale, ratio: of a random crop: ranges of its share of the picture and of its width / height.
-    flip: mirror half of the random crops.
-  """
-
-  kind: str = "resized_crop"
-  scale: tuple[float, float] = (0.5, 1.0)
-  ratio: tuple[float, float] = (3 / 4, 4 / 3)
-  flip: bool = True
-
-  def __post_init__(self):
-    choose(_CROPS, self.kind, "data.augment.kind")
-
-  def crop(self, rng: np.random.Generator, height: int, width: int, size: int) -> augment.Crop:
-    """The crop of a height x width picture to a square of `size`."""
-    return _CROPS[self.kind](self, rng, height, width, size)
-
-
-_CROPS = {
-  "resized_crop": lambda how, rng, height, width, size: augment.resized_crop(
-    rng, height, width, size, scale=how.scale, ratio=how.ratio, flip=how.flip
-  ),
-  "center": lambda how, rng, height, width, size: augment.center(height, width, size),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipSpec:
-  """Everything that a row is a function of, besides the source and (seed, step, row).
-
-  Attributes:
-    frames, size: T and H = W of the clips that come out.
-    views: R, training rows that are made of one decoded clip.
-    eval_clips, eval_crops: rows of a record at evaluation: clips in time x crops in space.
-    max_pixels: a larger picture is the fault ABSURD_SIZE.
-    stored: path of stored tokenizer targets whose codes and importance travel with the clip.
-  """
-
-  frames: int
-  size: int
-  sampling: Sampling = dataclasses.field(default_factory=Sampling)
-  augment: Augment = dataclasses.field(default_factory=Augment)
-  views: int = 1
-  eval_clips: int = 1
-  eval_crops: int = 1
-  max_pixels: int = decode.MAX_PIXELS
-  stored: str | None = None
-
-  def __post_init__(self):
-    for field in ("frames", "size", "views", "eval_clips", "eval_crops"):
-      if getattr(self, field) < 1:
-        raise UserError(f"data.{field}={getattr(self, field)} is below 1; use 1 or more.")
-
-
-def clip_spec(data: ConfigDict) -> ClipSpec:
-  """The spec that `config.data` describes."""
-  crop = data.augment.to_dict()
-  ranges = {key: tuple(map(float, crop[key])) for key in ("scale", "ratio") if key in crop}
-  return ClipSpec(
-    frames=data.frames,
-    size=data.size,
-    sampling=Sampling(**data.sampling),
-    augment=Augment(**{**crop, **ranges}),
-    views=data.views,
-    eval_clips=data.eval_clips,
-    eval_crops=data.eval_crops,
-    max_pixels=data.max_pixels,
-  )
 
 
 @dataclasses.dataclass(frozen=True)

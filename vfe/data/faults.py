@@ -28,6 +28,8 @@ What is *not* a fault:
 
 import enum
 
+MAX_PIXELS = 8192 * 4608  # a little more than 8K; a larger picture is the fault ABSURD_SIZE
+
 
 class Fault(enum.IntEnum):
   """The number that travels in the batch; 0 says that all is well."""

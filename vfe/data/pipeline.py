@@ -30,9 +30,10 @@ from absl import flags
 from jaxtyping import Int
 
 from vfe.data import decode
-from vfe.data.clips import BlockReader, ClipSpec, EvalReader, Reader, Served, TrainReader, clip_spec
+from vfe.data.clips import BlockReader, EvalReader, Reader, Served, TrainReader
 from vfe.data.faults import FaultError
 from vfe.data.record import Source
+from vfe.data.spec import ClipSpec, clip_spec
 from vfe.data.stored import Stored
 from vfe.errors import UserError
 

@@ -11,28 +11,37 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from vfe.data import pipeline
 from vfe.data.record import Source
-from vfe.data.stored import Stored
+from vfe.data.spec import ClipSpec, clip_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """`batch` rows a step (over all processes) of clips of `source`, made as `spec` says."""
+  """`batch` rows a step (over all processes) of clips of `source`, made as `spec` says.
+
+  targets is the shape (N, d) of a clip's codes where `spec.stored` gives it stored targets.
+  """
 
   source: Source
-  spec: pipeline.ClipSpec
+  spec: ClipSpec
   batch: int
   workers: int = 0
   buffer: int = 2
+  targets: tuple[int, int] | None = None
 
   @classmethod
   def of(
-    cls, source: Source, data: ml_collections.ConfigDict, batch: int, **changes: Any
+    cls,
+    source: Source,
+    data: ml_collections.ConfigDict,
+    batch: int,
+    *,
+    targets: tuple[int, int] | None = None,
+    **changes: Any,
   ) -> "Stream":
     """The stream that a stage's data config describes; `changes` replace fields of its spec."""
-    spec = dataclasses.replace(pipeline.clip_spec(data), **changes)
-    return cls(source, spec, batch, data.workers, data.buffer)
+    spec = dataclasses.replace(clip_spec(data), **changes)
+    return cls(source, spec, batch, data.workers, data.buffer, targets)
 
   @property
   def steps_an_epoch(self) -> int:
@@ -41,6 +50,8 @@ class Stream:
 
   def train(self, seed: int, rows: np.ndarray, start: int) -> Iterator[dict[str, Any]]:
     """This process's rows of step `start`, `start + 1`, ... without end."""
+    from vfe.data import pipeline  # Grain and PyAV, which those who only plan need not have
+
     dataset = pipeline.train_dataset(
       self.source, self.spec, seed=seed, batch=self.batch, rows=rows
     )
@@ -48,6 +59,8 @@ class Stream:
 
   def evaluate(self, rows: np.ndarray) -> Iterator[dict[str, Any]]:
     """This process's rows of every evaluation batch, in order, padded with `valid` False."""
+    from vfe.data import pipeline
+
     dataset = pipeline.eval_dataset(self.source, self.spec, batch=self.batch, rows=rows)
     return pipeline.iterate(dataset, start=0, workers=self.workers, buffer=self.buffer)
 
@@ -62,7 +75,7 @@ class Stream:
       "row": of(np.int32),
       "label": {head: of(np.int32) for head in self.source.heads},
     }
-    if self.spec.stored:
-      tokens, channels = Stored(self.spec.stored).shape(self.spec.frames)
+    if self.targets:
+      tokens, channels = self.targets
       batch |= {"codes": of(np.uint8, tokens, channels), "importance": of(np.float32, tokens)}
     return batch

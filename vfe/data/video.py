@@ -44,10 +44,9 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from vfe.data.faults import Fault, FaultError
+from vfe.data.faults import MAX_PIXELS, Fault, FaultError
 from vfe.data.record import VideoRecord
 
-MAX_PIXELS = 8192 * 4608  # a little more than 8K
 MIN_SIDE = 8
 
 _BY_TIME_STAMP = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may be trusted

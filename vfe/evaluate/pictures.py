@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from vfe.tokens.layout import Layout
 
@@ -75,5 +74,7 @@ def strip(video: UInt8[np.ndarray, "T H W 3"], count: int = FRAMES) -> UInt8[np.
 
 def save(path: pathlib.Path, strips: Sequence[UInt8[np.ndarray, "_H _W 3"]]) -> None:
   """Writes strips of equal width below each other."""
+  from PIL import Image
+
   path.parent.mkdir(parents=True, exist_ok=True)
   Image.fromarray(np.concatenate(strips, axis=0)).save(path)

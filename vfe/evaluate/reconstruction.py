@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 # PSNR of a video that is drawn without any error would be infinite.
 PSNR_LIMIT = 100.0
@@ -100,6 +99,8 @@ class Reconstructions:
     metrics = {name: _mean(parts) for name, parts in self._psnr.items()}
     metrics |= {"kept": _mean(self._kept), **self._use.measures()}
     if folder is not None and self._shown:
+      from PIL import Image
+
       sheets = [self._shown[place] for place in sorted(self._shown)]
       folder.mkdir(parents=True, exist_ok=True)
       Image.fromarray(stacked(sheets, 3 * GAP)).save(folder / "reconstructions.png")

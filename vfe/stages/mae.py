@@ -123,8 +123,11 @@ class MAEStage(Stage):
 
   def _stream(self, source: Any, split: str) -> Stream:
     # The store lies beside the export that names it.
-    stored = str(pathlib.Path(self.stored.path).parent / split) if self.stored else None
-    return Stream.of(source, self.config.data, self.config.batch, stored=stored)
+    if not self.stored:
+      return Stream.of(source, self.config.data, self.config.batch)
+    stored = str(pathlib.Path(self.stored.path).parent / split)
+    targets = self.layout.size, len(self.levels)
+    return Stream.of(source, self.config.data, self.config.batch, targets=targets, stored=stored)
 
   def init(self, rng: jax.Array) -> dict[str, Params]:
     """One group: encoder and decoder."""

@@ -7,6 +7,7 @@ which stage it runs.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from vfe import config as configs
+from vfe.data.record import Source
 from vfe.data.sources import open_source
 from vfe.data.streams import Stream
 from vfe.errors import UserError
@@ -30,13 +32,17 @@ Batch = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """Where a stage runs: its name, the whole config, its folder, its inputs by role, the mesh."""
+  """Where a stage runs: its name, the whole config, its folder, its inputs by role, the mesh.
+
+  open_source(data config, split) gives the videos of a split; a planned stage has a stand-in.
+  """
 
   name: str
   config: ml_collections.ConfigDict
   folder: pathlib.Path
   inputs: dict[str, Any]
   mesh: jax.sharding.Mesh
+  open_source: Callable[[ml_collections.ConfigDict, str], Source] = open_source
 
   @property
   def platform(self) -> str:
@@ -81,12 +87,12 @@ class Stage:
   @functools.cached_property
   def source(self):
     """The training videos."""
-    return open_source(self.config.data, "train")
+    return self.setting.open_source(self.config.data, "train")
 
   @functools.cached_property
   def eval_source(self):
     """The validation videos."""
-    return open_source(self.config.data, "validation")
+    return self.setting.open_source(self.config.data, "validation")
 
   def inputs(self) -> dict[str, Stream]:
     """The streams of a training batch."""

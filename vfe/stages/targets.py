@@ -9,14 +9,16 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from vfe.data import pipeline, stored
 from vfe.data.record import Source
+from vfe.data.spec import clip_spec
 from vfe.errors import UserError
 from vfe.learn import exports, sharding
+from vfe.learn.state import Params
 from vfe.models.tokenizer import TokenizerConfig, tokenize_clip
 from vfe.stages.mae import stored_data
 from vfe.stages.stage import Setting, Stage
@@ -41,6 +43,8 @@ class TargetsStage(Stage):
 
   def run(self, say: Callable[[str], None]) -> dict[str, float]:
     """Stores the targets of both splits and exports where they are."""
+    from vfe.data import stored
+
     folder = self.setting.folder / "export"
     metrics = {}
     for split, source in (("train", self.source), ("validation", self.eval_source)):
@@ -55,7 +59,9 @@ class TargetsStage(Stage):
         items = stored.by_record(blocks, self._tokens)
         stored.write(self.setting.folder / split, items, meta)
     if not jax.process_index():
-      self._export(folder)
+      # The digest of the export is to change with what is stored.
+      contents = np.frombuffer(_fingerprint(self.setting.folder), np.uint8)
+      exports.write(folder, *self.export({"contents": contents}))
     return metrics
 
   @property
@@ -66,11 +72,13 @@ class TargetsStage(Stage):
 
   def _blocks(self, source: Source) -> Iterator[Block]:
     """Codes and importance of every block of frames, in record order."""
+    from vfe.data import pipeline
+
     mesh, data = self.setting.mesh, self.config.data
     rows, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     dataset = pipeline.block_dataset(
       source,
-      pipeline.clip_spec(data),
+      clip_spec(data),
       batch=self.config.batch,
       rows=pipeline.local_rows(rows, self.config.batch),
     )
@@ -89,16 +97,15 @@ class TargetsStage(Stage):
           if record >= 0:
             yield int(record), codes, importance, bool(valid)
 
-  def _export(self, folder: pathlib.Path) -> None:
+  def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
+    """What the targets are of; the targets themselves lie beside the export."""
     model = {
       "levels": list(self.tokenizer.levels),
       "tubelet": list(self.tokenizer.tubelet),
       "window": self.tokenizer.window,
       "data": stored_data(self.config.data),
     }
-    # The digest of the export is to change with what is stored.
-    contents = np.frombuffer(_fingerprint(self.setting.folder), np.uint8)
-    exports.write(folder, "targets", model, {"contents": contents})
+    return "targets", model, params
 
 
 def _fingerprint(folder: pathlib.Path) -> bytes:

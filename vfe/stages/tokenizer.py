@@ -47,6 +47,10 @@ class TokenizerStage(Stage):
       DiscriminatorConfig(**self.config.discriminator.to_dict()), self.dtype
     )
     self.judge = setting.export("perceptual", "resnet")
+
+  def check(self) -> None:
+    """Says, too, that there is no perceptual loss where none was asked for."""
+    super().check()
     if self.judge is None:
       print(
         f"{self.name}: no config.{self.name}.inputs.perceptual (a ResNet-50 folder), so the "
