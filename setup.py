@@ -41,7 +41,7 @@ setuptools.setup(
     "numpy>=2.4",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
-    "pillow>=13.0",
+    "pillow>=12.1.1",
     "safetensors>=0.8",
     "tensorboard>=2.21",  # of clu, which does not declare it
     "tensorflow-datasets>=4.9.10",
@@ -52,8 +52,9 @@ setuptools.setup(
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda12]>=0.10.2"],
     "plan": [f"libtpu; {X86_LINUX}"],
-    "beam": ["apache-beam>=2.60"],
-    "test": ["beartype>=0.23", "hypothesis>=6.170", "pytest>=9.2", "ruff>=0.17", "scipy>=1.17"],
+    # Beam holds protobuf below 7, pillow below 13 and beartype below 0.23.
+    "beam": ["apache-beam>=2.72"],
+    "test": ["beartype>=0.22", "hypothesis>=6.170", "pytest>=9.2", "ruff>=0.17", "scipy>=1.17"],
     "docs": ["mkdocs-material>=9.5"],
   },
   classifiers=[

@@ -2,17 +2,24 @@
 
 import io
 import json
+import os
+import pathlib
 import pickle
+import re
+import subprocess
+import sys
 
 import av
 import ml_collections
 import numpy as np
 import pytest
+from etils.epath import gpath, testing
 
-from vfe.data import decode, pipeline, sources
+from vfe.data import decode, pipeline, reencode, sources
 from vfe.errors import UserError
 from vfe.tools import cli, prepare
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTS = (12, 7, 16, 9, 12)
 
 
@@ -61,6 +68,12 @@ def data_config(path, **more):
   return ml_collections.ConfigDict(
     {"source": "shards", "path": str(path), "eval_path": None, "heads": None, **more}
   )
+
+
+def same_files(one, other):
+  assert {file.name for file in one.iterdir()} == {file.name for file in other.iterdir()}
+  for file in one.iterdir():
+    assert (other / file.name).read_bytes() == file.read_bytes()
 
 
 def whole(record):
@@ -127,26 +140,25 @@ def test_training_reads_shards(out):
 
 def test_a_stopped_run_goes_on_where_it_was(videos, tmp_path, out, monkeypatch):
   written = []
-  write = prepare.write
+  write = reencode.write
 
-  def stop_after_two(shard, source, encoding):
+  def stop_after_two(job):
     if len(written) == 2:
       raise KeyboardInterrupt
-    written.append(shard.path.name)
-    write(shard, source, encoding)
+    written.append(job.name)
+    return write(job)
 
-  monkeypatch.setattr(prepare, "write", stop_after_two)
+  monkeypatch.setattr(reencode, "write", stop_after_two)
   with pytest.raises(KeyboardInterrupt):
     prepare.main(arguments(videos, tmp_path / "s"))
   with pytest.raises(UserError, match=r"holds no dataset\.json.*same command again"):
     sources.open_source(data_config(tmp_path / "s"), "train")
   monkeypatch.setattr(
-    prepare, "write", lambda shard, *rest: written.append(shard.path.name) or write(shard, *rest)
+    reencode, "write", lambda job: written.append(job.name) or write(job)
   )
   prepare.main(arguments(videos, tmp_path / "s"))
   assert len(written) == len(set(written)) == 4
-  for file in out.iterdir():
-    assert (tmp_path / "s" / file.name).read_bytes() == file.read_bytes()
+  same_files(out, tmp_path / "s")
 
 
 def test_a_finished_run_is_left_alone(videos, out, capsys):
@@ -171,8 +183,88 @@ def test_other_content_is_not_written_over(videos, out, tmp_path):
 
 def test_several_processes_write_the_same(videos, out, tmp_path):
   prepare.main([*arguments(videos, tmp_path / "s"), "--workers=2"])
-  for file in out.iterdir():
-    assert (tmp_path / "s" / file.name).read_bytes() == file.read_bytes()
+  same_files(out, tmp_path / "s")
+
+
+def test_beam_writes_the_same_and_ends_what_processes_began(videos, out, tmp_path, monkeypatch):
+  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  write = reencode.write
+
+  def stop_at_the_second(job):
+    if job.name.startswith("train-00001"):
+      raise KeyboardInterrupt
+    return write(job)
+
+  monkeypatch.setattr(reencode, "write", stop_at_the_second)
+  with pytest.raises(KeyboardInterrupt):
+    prepare.main(arguments(videos, tmp_path / "s"))
+  begun = {file: file.stat().st_mtime_ns for file in (tmp_path / "s").glob("*.array_record")}
+  (tmp_path / "s" / ".train-00001-of-00003.array_record.1.ab.tmp").write_bytes(b"half")
+  monkeypatch.setattr(reencode, "write", write)
+  prepare.main(arguments(videos, tmp_path / "s", "--runner=DirectRunner"))
+  same_files(out, tmp_path / "s")
+  assert len(begun) == 1 and all(file.stat().st_mtime_ns == time for file, time in begun.items())
+
+
+def test_beam_options_reach_workers_in_other_processes(videos, out, tmp_path):
+  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  flags = arguments(pathlib.Path("videos"), "s", "--", "--direct_num_workers=2")
+  flags.append("--direct_running_mode=multi_processing")
+  (tmp_path / "videos").symlink_to(videos)
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+  command = [sys.executable, "-m", "vfe.tools.prepare", *flags]
+  subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+  described, relative = (json.loads((folder / "dataset.json").read_text())
+                         for folder in (out, tmp_path / "s"))
+  assert relative["splits"] == described["splits"]
+  assert [video["name"] for video in relative["skipped"]] == [
+    "videos/broken.mp4", "videos/gone.mp4"
+  ]
+
+
+def test_a_runner_that_does_not_run_is_named(videos, tmp_path, monkeypatch):
+  flags = arguments(videos, tmp_path / "s", "--runner=SomeRunner")
+  monkeypatch.setitem(sys.modules, "apache_beam", None)
+  with pytest.raises(UserError, match=r"Apache Beam does not import .*pip install 'vfe\[beam\]'"):
+    prepare.main(flags)
+  monkeypatch.undo()
+  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  with pytest.raises(UserError, match=r"--runner=SomeRunner .*Unexpected pipeline runner"):
+    prepare.main(flags)
+  assert not (tmp_path / "s").exists()
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """gs://bucket, which is a folder."""
+  folder = tmp_path / "bucket"
+  folder.mkdir()
+  local = lambda path: str(path).replace("gs://bucket", str(folder))
+  both = lambda original, path, other, **kwargs: original(local(path), local(other), **kwargs)
+  one = lambda original, path, *args, **kwargs: original(local(path), *args, **kwargs)
+  ones = dict.fromkeys(("open", "exists", "glob", "isdir", "listdir", "makedirs", "mkdir"), one)
+  ones |= dict.fromkeys(("remove", "rmtree", "stat"), one)
+  monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
+  with testing.mock_epath(**ones, **dict.fromkeys(("copy", "rename", "replace"), both)):
+    yield folder
+
+
+def test_videos_and_shards_may_be_in_a_bucket(videos, out, tmp_path, bucket):
+  (bucket / "videos").symlink_to(videos)
+  listed = tmp_path / "clips.csv"
+  text = (videos / "clips.csv").read_text()
+  listed.write_text(re.sub(r"(\w+\.mp4)", r"gs://bucket/videos/\1", text))
+  flags = arguments(videos, "gs://bucket/shards")
+  prepare.main([f"--path={listed}" if flag.startswith("--path") else flag for flag in flags])
+  described, mine = (json.loads((folder / "dataset.json").read_text())
+                     for folder in (out, bucket / "shards"))
+  assert mine["splits"] == described["splits"]
+  assert [video["fault"] for video in mine["skipped"]] == ["UNOPENABLE", "MISSING"]
+  source = sources.open_source(data_config(bucket / "shards"), "train")
+  theirs = sources.open_source(data_config(out), "train")
+  assert [source[i].data for i in range(4)] == [theirs[i].data for i in range(4)]
+  with pytest.raises(UserError, match=r"gs://bucket/videos/0\.mp4 is in a bucket, .*prepare"):
+    sources.open_source(data_config(listed, source="manifest"), "train")
 
 
 def test_nothing_readable_is_an_error(tmp_path):

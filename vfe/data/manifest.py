@@ -4,11 +4,12 @@
     videos/a.mp4,jump,,,train
     videos/b.mp4,run,2.5,7.0,validation
 
-`path` is needed; relative ones start at the manifest's folder. Label heads are the columns that
-`data.heads` names, or else `label` and every `label_<head>`. `start` and `end` (seconds, either may
-be empty) cut a clip out of the video. `split` is train, validation or test. All other columns are
-kept as the clip's text. Class names are the sorted distinct labels of the training split, or the
-lines of classes.txt (head `label`) or classes_<head>.txt beside the manifest.
+`path` is needed; relative ones start at the manifest's folder, and those of a bucket (gs://) are
+for `vfe.tools.prepare`. Label heads are the columns that `data.heads` names, or else `label` and
+every `label_<head>`. `start` and `end` (seconds, either may be empty) cut a clip out of the video.
+`split` is train, validation or test. All other columns are kept as the clip's text. Class names are
+the sorted distinct labels of the training split, or the lines of classes.txt (head `label`) or
+classes_<head>.txt beside the manifest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vfe.data.listing import SPLITS, Classes, Entry, Listing, nearest
+from vfe.data.record import is_url
 from vfe.errors import UserError
 
 _OURS = ("path", "start", "end", "split")
@@ -120,13 +122,17 @@ def _entry(
     raise UserError(f"{place}: start {start or 0.0:g} is not before end {end:g} (seconds).")
   entry = Entry(
     place=place,
-    path=str(folder / row["path"].strip()),
+    path=_path(folder, row["path"].strip()),
     start=start,
     end=end,
     labels={head: _label(place, row, column) for head, column in columns.items()},
     text={key: value for key, value in row.items() if key not in {*_OURS, *columns.values()}},
   )
   return _split(place, row), entry
+
+
+def _path(folder: Path, written: str) -> str:
+  return written if is_url(written) else str(folder / written)
 
 
 def _label_columns(
@@ -200,7 +206,7 @@ def _read_classes(file: Path) -> Classes:
 def _refuse_wrong_root(file: Path, entries: Sequence[Entry]):
   """One missing video is a fault to be counted; if all that we look at are, the folder is wrong."""
   looked_at = entries[:: max(1, len(entries) // _LOOKED_AT)][:_LOOKED_AT]
-  if not any(Path(entry.path).is_file() for entry in looked_at):
+  if not any(is_url(entry.path) or Path(entry.path).is_file() for entry in looked_at):
     raise UserError(
       f"{looked_at[0].place}: {looked_at[0].path} does not exist, nor does any other of the "
       f"{len(looked_at)} looked up; relative paths start at the manifest's folder, {file.parent}."

@@ -24,6 +24,11 @@ class VideoRecord:
   text: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # caption, narration, ...
 
 
+def is_url(path: str) -> bool:
+  """Whether a path is one of a bucket (gs://, s3://) and not of a file system."""
+  return "://" in path
+
+
 @runtime_checkable
 class Source(Protocol):
   """Records in a fixed order; `heads` gives each label head's class names by class number."""

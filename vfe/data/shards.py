@@ -5,7 +5,8 @@
 
 A record is the length of its header (uint32, little-endian), the header (JSON: name, labels, text)
 and the bytes of an mp4 file. One record a chunk, so that any of them is read without its
-neighbours. The folder is local (or mounted).
+neighbours. Shards are written to a local folder or to a bucket, and read from a local (or mounted)
+folder.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
+import os
+import secrets
 import struct
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 from ml_collections import ConfigDict
 
-from vfe.data.record import VideoRecord
+from vfe.data.record import VideoRecord, is_url
 from vfe.data.sources import required_path
 from vfe.errors import UserError
 
 DESCRIPTION = "dataset.json"
+UNFINISHED = ".tmp"
 _LENGTH = struct.Struct("<I")
 
 
@@ -91,19 +97,38 @@ def read_description(folder: Path) -> Mapping[str, Any]:
     raise UserError(f"{place}: not JSON ({error.msg}).") from error
 
 
-def write_shard(path: Path, records: Iterable[VideoRecord]) -> int:
-  """Writes records that hold bytes; beside, then renamed. Returns how many; 0 leaves no file."""
-  beside, count = path.with_name(path.name + ".tmp"), 0
-  writer = ArrayRecordWriter(str(beside), "group_size:1,uncompressed")
-  for record in records:
-    writer.write(encode_record(record))
-    count += 1
-  writer.close()
-  if count:
-    beside.rename(path)
-  else:
-    beside.unlink()
+def write_shard(path: str | Path, records: Iterable[VideoRecord]) -> int:
+  """Writes records that hold bytes. Returns how many; 0 leaves no file.
+
+  The shard appears whole: it is written beside (for a bucket, to this machine's disk) and then
+  moved, so that a worker that dies, or two that write the same, leave nothing half done.
+  """
+  target = epath.Path(path)
+  if not is_url(str(path)):
+    return _write(beside(target), target, records)
+  with tempfile.TemporaryDirectory(prefix="vfe-shard-") as folder:
+    return _write(epath.Path(folder) / target.name, target, records)
+
+
+def _write(local: epath.Path, target: epath.Path, records: Iterable[VideoRecord]) -> int:
+  writer, count = ArrayRecordWriter(os.fspath(local), "group_size:1,uncompressed"), 0
+  try:
+    for record in records:
+      writer.write(encode_record(record))
+      count += 1
+    writer.close()
+    if count and is_url(os.fspath(target)):
+      local.copy(target, overwrite=True)
+    elif count:
+      local.replace(target)
+  finally:
+    local.unlink(missing_ok=True)
   return count
+
+
+def beside(path: epath.Path) -> epath.Path:
+  """A name of its own for what is moved to `path` when all of it is there."""
+  return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{UNFINISHED}")
 
 
 def encode_record(record: VideoRecord) -> bytes:

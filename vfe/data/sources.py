@@ -14,7 +14,7 @@ from vfe.config import choose
 from vfe.data.folder import list_folder
 from vfe.data.listing import Classes, Entry, Listing
 from vfe.data.manifest import list_manifest
-from vfe.data.record import Source, VideoRecord
+from vfe.data.record import Source, VideoRecord, is_url
 from vfe.errors import UserError
 
 # data.source -> module:opener, imported when asked for. An opener takes (data config, split) and
@@ -43,6 +43,7 @@ def open_source(data: ConfigDict, split: str) -> Source:
     if source is not None:
       if name == "train" and split == "validation":
         _say_evaluation_uses_training_clips(source.name)
+      _refuse_buckets(source)
       return source
   raise UserError(f"data.path={data.get('path')} holds no {split} split.")
 
@@ -51,6 +52,16 @@ def open_split(data: ConfigDict, split: str) -> Source | None:
   """The videos of exactly this split ("train", "validation" or "test"), or None."""
   module, _, opener = choose(SOURCES, data.source, "data.source").partition(":")
   return getattr(importlib.import_module(module), opener)(data, split)
+
+
+def _refuse_buckets(source: Source) -> None:
+  """Only `vfe.tools.prepare` reads videos where they lie in a bucket."""
+  for record in source.records if isinstance(source, ListedSource) else ():
+    if is_url(record.path or ""):
+      raise UserError(
+        f"{source.name}: {record.path} is in a bucket, and videos are read from file systems; "
+        f"make shards of them with python -m vfe.tools.prepare, or mount the bucket."
+      )
 
 
 @dataclasses.dataclass(frozen=True)

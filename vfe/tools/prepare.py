@@ -3,10 +3,18 @@
     python -m vfe.tools.prepare --source=manifest --path=labels.csv --out=shards/mine
     python -m vfe.main --config=... --config.data.source=shards --config.data.path=shards/mine
 
+    python -m vfe.tools.prepare --source=manifest --path=labels.csv --out=gs://you/mine \\
+      --runner=DataflowRunner -- --project=... --region=... --temp_location=gs://you/tmp
+
 Every clip (its start and end cut out, its rotation applied, its sound left out) becomes H.264 at a
 constant frame rate with the short side and the keyframe interval given; frames are neither dropped
 nor doubled. Videos that cannot be read are left out and named in dataset.json with the reason.
-Stopped, it goes on with the same command: finished shards are kept. All paths are local.
+Stopped, it goes on with the same command: finished shards are kept.
+
+By default the processes of this machine do it; --runner= names a runner of Apache Beam instead,
+whose options stand after `--`. The shards are the same, and a run begun one way may be finished
+the other. --path is read on this machine; the videos and --out are where the workers reach them,
+in a bucket (gs://) too.
 """
 
 from __future__ import annotations
@@ -14,161 +22,70 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import io
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
-from jaxtyping import UInt8
+from etils import epath
 from ml_collections import ConfigDict
 
-from vfe.data import decode, shards, sources
-from vfe.data.faults import FaultError, reason
-from vfe.data.record import Source, VideoRecord
+from vfe.data import reencode, shards, sources
+from vfe.data.record import Source, is_url
+from vfe.data.reencode import Encoding, Job
 from vfe.errors import UserError
-from vfe.tools import cli
+from vfe.tools import beam, cli
 
 _PLAN = "prepare.json"
+_JOBS = "prepare.jobs"
+_SOURCES = tuple(name for name in sources.SOURCES if name != "tabletop")
 _SPLITS = ("train", "validation", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoding:
-  """How a clip is written.
-
-  Attributes:
-    short_side: pixels; a smaller picture keeps its size. Sides are rounded to even numbers.
-    gop: frames from one keyframe to the next; decoding starts at a keyframe.
-    crf: x264's quality, 0 (lossless) to 51; 6 more is about half the bytes.
-    max_pixels: a larger picture is skipped as ABSURD_SIZE.
-  """
-
-  short_side: int = 256
-  gop: int = 16
-  crf: int = 20
-  max_pixels: int = decode.MAX_PIXELS
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """One file to write: these records of a split's source."""
-
-  path: Path
-  split: str
-  first: int
-  last: int  # not included
-
-  @property
-  def note(self) -> Path:
-    """Says that the shard is finished, and what it left out."""
-    return self.path.with_suffix(".json")
-
-
-def encode(record: VideoRecord, encoding: Encoding) -> bytes:
-  """The clip as an mp4 file. Raises FaultError if it cannot be read to its end."""
-  buffer = io.BytesIO()
-  with decode.open_video(record, max_pixels=encoding.max_pixels) as video:
-    fps, _ = video.pace()
-    with av.open(buffer, "w", format="mp4") as container:
-      stream = None
-      for picture in video.play():
-        if stream is None:
-          stream = _stream(container, picture, fps, encoding)
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="AREA")
-        container.mux(stream.encode(frame))
-      container.mux(stream.encode(None))
-  return buffer.getvalue()
-
-
-def _stream(
-  container: Any, picture: UInt8[np.ndarray, "H W 3"], fps: float, encoding: Encoding
-) -> Any:
-  height, width = picture.shape[:2]
-  factor = min(1.0, encoding.short_side / min(height, width))
-  rate = Fraction(max(fps, 0.01)).limit_denominator(1001)
-  options = {
-    "crf": str(encoding.crf),
-    "preset": "fast",
-    "g": str(encoding.gop),
-    "sc_threshold": "0",  # keyframes at the interval only, none for a cut
-    "bf": "0",  # a frame needs those before it, back to the keyframe, and none after it
-  }
-  stream = container.add_stream("libx264", rate=rate, options=options)
-  stream.height, stream.width = (max(2, round(side * factor / 2) * 2) for side in (height, width))
-  stream.pix_fmt = "yuv420p"
-  stream.codec_context.thread_count = 1  # the same bytes on every machine
-  return stream
-
-
-def write(shard: Shard, source: Source, encoding: Encoding) -> None:
-  """Writes a shard and then its note."""
-  skipped: list[Mapping[str, str]] = []
-
-  def encoded() -> Iterator[VideoRecord]:
-    for index in range(shard.first, shard.last):
-      record = source[index]
-      try:
-        data = encode(record, encoding)
-      except FaultError as error:
-        skipped.append(_skip(shard.split, error))
-      else:
-        yield VideoRecord(record.name, data=data, labels=record.labels, text=record.text)
-
-  videos = shards.write_shard(shard.path, encoded())
-  _write_json(shard.note, {"videos": videos, "skipped": skipped})
-
-
-def _skip(split: str, error: FaultError) -> dict[str, str]:
-  return {
-    "split": split,
-    "name": error.name,
-    "fault": error.fault.name,
-    "reason": reason(error.fault),
-    "detail": error.detail,
-  }
+_LOCAL = "local"
 
 
 def main(argv: Sequence[str]) -> None:
   """The command line."""
-  flags = _parse(argv)
+  ours, options = beam.split_options(argv)
+  flags = _parse(ours)
   data = ConfigDict(
     {"source": flags.source, "path": flags.path, "eval_path": flags.eval_path, "heads": flags.heads}
   )
   encoding = Encoding(flags.short_side, flags.gop, flags.crf, flags.max_pixels)
   splits = _open_splits(data)
-  out = Path(flags.out)
+  runner = beam.DIRECT if options and flags.runner == _LOCAL else flags.runner
+  options = None if runner == _LOCAL else beam.pipeline_options(runner, options)
+  out = epath.Path(flags.out if is_url(flags.out) else os.path.abspath(flags.out))
   plan = _plan(data, encoding, flags.shard_size, splits)
   _start(out, plan)
   if (out / shards.DESCRIPTION).is_file():
     print(f"{out}: complete already")
     return
-  wanted = _shards(out, splits, flags.shard_size)
-  _write_all([s for s in wanted if not s.note.is_file()], splits, encoding, flags.workers)
-  _finish(out, plan, wanted)
+  jobs = _jobs(out, splits, flags.shard_size, encoding)
+  left = [job for job in jobs if not job.note.exists()]
+  if options is None:
+    _write_all(left, flags.workers)
+  elif left:
+    beam.write_shards(left, out / _JOBS, options)
+  _finish(out, plan, jobs)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = cli.Parser(__doc__)
   add = parser.add_argument
-  add("--source", required=True, choices=["folder", "manifest", "shards"], help="what --path is")
-  add("--path", required=True, help="folder of videos, .csv or .jsonl manifest, folder of shards")
+  add("--source", required=True, choices=_SOURCES, help="what --path is")
+  add("--path", required=True, help="the folder or list, as data.path= of a config")
   add("--eval_path", help="the same for validation, where --path has no such split")
   add("--heads", nargs="+", help="label columns of a manifest")
-  add("--out", required=True, help="folder for the shards")
+  add("--out", required=True, help="folder for the shards, local or gs://")
   add("--short_side", type=_at_least(2), default=Encoding.short_side, help="pixels")
   add("--gop", type=_at_least(1), default=Encoding.gop, help="frames between keyframes")
   add("--crf", type=_at_least(0), default=Encoding.crf, help="x264's quality, 0 to 51")
   add("--max_pixels", type=_at_least(1), default=Encoding.max_pixels, help="larger ones are faults")
   add("--shard_size", type=_at_least(1), default=256, help="videos a shard")
-  add("--workers", type=_at_least(1), default=os.cpu_count(), help="processes")
+  add("--workers", type=_at_least(1), default=os.cpu_count(), help="processes, with no --runner")
+  beam.add_runner(parser, _LOCAL)
   return parser.parse_args(argv)
 
 
@@ -212,7 +129,7 @@ def _digest(splits: Mapping[str, Source]) -> str:
   return digest.hexdigest()
 
 
-def _start(out: Path, plan: Mapping[str, Any]) -> None:
+def _start(out: epath.Path, plan: Mapping[str, Any]) -> None:
   """Writes the plan into a new folder, or finds the same one there."""
   if out.exists() and not out.is_dir():
     raise UserError(f"--out={out} is a file; name a folder.")
@@ -230,59 +147,45 @@ def _start(out: Path, plan: Mapping[str, Any]) -> None:
     other = min(out.iterdir()).name
     raise UserError(f"--out={out} holds other files ({other}); name a new or empty folder.")
   out.mkdir(parents=True, exist_ok=True)
-  _write_json(out / _PLAN, plan)
+  reencode.write_json(out / _PLAN, plan)
 
 
-def _shards(out: Path, splits: Mapping[str, Source], size: int) -> list[Shard]:
+def _jobs(
+  out: epath.Path, splits: Mapping[str, Source], size: int, encoding: Encoding
+) -> list[Job]:
   found = []
   for split, source in splits.items():
     count = -(-len(source) // size)
     for i in range(count):
       path = out / f"{split}-{i:05d}-of-{count:05d}.array_record"
-      found.append(Shard(path, split, i * size, min((i + 1) * size, len(source))))
+      records = reencode.part(source, i * size, min((i + 1) * size, len(source)))
+      found.append(Job(os.fspath(path), split, records, encoding))
   return found
 
 
-def _write_all(
-  wanted: Sequence[Shard], splits: Mapping[str, Source], encoding: Encoding, workers: int
-) -> None:
-  workers = min(workers, len(wanted))
-  if workers <= 1:
-    for i, shard in enumerate(wanted):
-      write(shard, splits[shard.split], encoding)
-      print(f"{shard.path.name} ({i + 1} of {len(wanted)})", flush=True)
+def _write_all(jobs: Sequence[Job], workers: int) -> None:
+  """Writes shards in processes of this machine."""
+  if min(workers, len(jobs)) <= 1:
+    for i, job in enumerate(jobs):
+      reencode.write(job)
+      print(f"{job.name} ({i + 1} of {len(jobs)})", flush=True)
     return
   context = multiprocessing.get_context("spawn")
-  with ProcessPoolExecutor(workers, context, _set_job, (splits, encoding)) as pool:
-    for i, name in enumerate(pool.map(_write_one, wanted)):
-      print(f"{name} ({i + 1} of {len(wanted)})", flush=True)
+  with ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+    for i, _ in enumerate(pool.map(reencode.write, jobs)):
+      print(f"{jobs[i].name} ({i + 1} of {len(jobs)})", flush=True)
 
 
-_job: tuple[Mapping[str, Source], Encoding]
-
-
-def _set_job(splits: Mapping[str, Source], encoding: Encoding) -> None:
-  """Sends a worker process what all its shards need, once."""
-  global _job
-  _job = splits, encoding
-
-
-def _write_one(shard: Shard) -> str:
-  splits, encoding = _job
-  write(shard, splits[shard.split], encoding)
-  return shard.path.name
-
-
-def _finish(out: Path, plan: Mapping[str, Any], written: Sequence[Shard]) -> None:
+def _finish(out: epath.Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> None:
   """Gathers the notes of the shards into dataset.json."""
-  notes = {shard: json.loads(shard.note.read_text()) for shard in written}
+  notes = [json.loads(job.note.read_text()) for job in jobs]
   splits: dict[str, Any] = {}
-  for shard, note in notes.items():
+  for job, note in zip(jobs, notes, strict=True):
     if note["videos"]:
-      split = splits.setdefault(shard.split, {"videos": 0, "shards": {}})
+      split = splits.setdefault(job.split, {"videos": 0, "shards": {}})
       split["videos"] += note["videos"]
-      split["shards"][shard.path.name] = note["videos"]
-  skipped = [video for note in notes.values() for video in note["skipped"]]
+      split["shards"][job.name] = note["videos"]
+  skipped = [video for note in notes for video in note["skipped"]]
   if "train" not in splits:
     raise UserError(
       f"{plan['source']['path']}: not one training video can be read; the first: "
@@ -291,17 +194,11 @@ def _finish(out: Path, plan: Mapping[str, Any], written: Sequence[Shard]) -> Non
   described = {
     "heads": plan["heads"], "encoding": plan["encoding"], "splits": splits, "skipped": skipped
   }
-  _write_json(out / shards.DESCRIPTION, described)
-  for shard in written:
-    shard.note.unlink()
+  reencode.write_json(out / shards.DESCRIPTION, described)
+  for path in (out / _JOBS, *(job.note for job in jobs), *out.glob(f".*{shards.UNFINISHED}")):
+    path.unlink(missing_ok=True)
   counts = ", ".join(f"{split['videos']} {name}" for name, split in splits.items())
   print(f"{out}: {counts} videos; {len(skipped)} skipped, named in {shards.DESCRIPTION}")
-
-
-def _write_json(path: Path, value: Any) -> None:
-  beside = path.with_name(path.name + ".tmp")
-  beside.write_text(json.dumps(value, indent=2) + "\n")
-  beside.rename(path)
 
 
 if __name__ == "__main__":
