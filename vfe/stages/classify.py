@@ -14,6 +14,7 @@ from vfe.evaluate.classification import Classification
 from vfe.evaluate.evaluator import Evaluator
 from vfe.learn.mixup import mix
 from vfe.learn.state import Params
+from vfe.models import flops
 from vfe.models.vivit import Classifier
 from vfe.nn.random import key, row_keys
 from vfe.stages.encoder import encoder_config, execution, warm_encoder
@@ -77,6 +78,14 @@ class ClassifyStage(Stage):
   def tokens(self) -> int:
     """Tokens of a clip after token drop."""
     return self._kept_per_frame * self.layout.grid[0]
+
+  def model_flops(self) -> int:
+    """Encoder, pooling and heads trained; with `freeze`, the encoder forward only."""
+    kept, freeze = self.tokens(), self.config.freeze
+    encoder = flops.encoder(self.encoder, kept) * (1 if freeze else flops.TRAINED)
+    top = flops.pooling(self.encoder, self.config.pool, kept)
+    top += flops.heads(self.encoder, self.heads)
+    return self.config.batch * (encoder + flops.TRAINED * top)
 
   def prepared(self, batch: Batch, rng: jax.Array) -> Batch:
     """Mixes rows in pairs, which accumulated parts would tear."""

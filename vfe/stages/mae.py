@@ -15,12 +15,13 @@ from vfe.errors import UserError
 from vfe.evaluate.evaluator import Evaluator, Means
 from vfe.evaluate.pictures import KeptTokens, Several
 from vfe.learn.state import Params
-from vfe.models import fsq
+from vfe.models import flops, fsq
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
 from vfe.models.tokenizer import TokenizerConfig, tokenize_clip
 from vfe.nn.random import row_keys
 from vfe.stages.encoder import encoder_config, execution, warm_encoder
 from vfe.stages.stage import Batch, Setting, Stage
+from vfe.stages.stored import check_stored
 from vfe.tokens import selection
 from vfe.tokens.importance import token_difference
 from vfe.tokens.layout import Layout
@@ -101,7 +102,7 @@ class MAEStage(Stage):
         "a token must stand for the same pixels in both."
       )
     if self.stored:
-      _check_stored(self.name, self.config.data, self.stored)
+      check_stored(self.name, self.config.data, self.stored)
 
   @property
   def _latent(self) -> bool:
@@ -111,6 +112,11 @@ class MAEStage(Stage):
   def _learned(self) -> bool:
     adaptive = self.config.decoder_budget.kind == "adaptive"
     return adaptive and self.config.importance == "tokenizer"
+
+  @property
+  def _tokenizes(self) -> bool:
+    """Whether the tokenizer is a part of the step."""
+    return not self.stored and (self._latent or self._learned)
 
   @property
   def levels(self) -> tuple[int, ...]:
@@ -151,13 +157,31 @@ class MAEStage(Stage):
     keys = jax.random.split(jax.random.key(0), 1)
     return jax.eval_shape(lambda: self._visible(keys)).shape[1]
 
+  def asked(self) -> int:
+    """Tokens of a clip that the decoder is asked for."""
+    importance = jax.ShapeDtypeStruct((1, self.layout.size), jnp.float32)
+    video = jax.ShapeDtypeStruct((1, *self.layout.video, 3), jnp.uint8)
+    keys = jax.random.split(jax.random.key(0), 1)
+    return jax.eval_shape(self._asked, keys, importance, video).shape[1]
+
+  def model_flops(self) -> int:
+    """Encoder and decoder trained, on visible and asked tokens; the tokenizer, if any, forward."""
+    visible, asked = self.tokens(), self.asked()
+    trained = flops.encoder(self.encoder, visible) + flops.decoder(
+      self.encoder, self.model.decoder, self.model.target_dim, visible, asked
+    )
+    frozen = 0
+    if self._tokenizes:
+      frozen = flops.targets(self.tokenizer, self.encoder.frames, self.encoder.size)
+    return self.config.batch * (flops.TRAINED * trained + frozen)
+
   def targets(
     self, frozen: dict[str, Params], clip: Batch
   ) -> tuple[Float[Array, "B N d"] | None, Float[Array, "B N"] | None]:
     """Latents of all tokens and the importance of each, whichever are needed."""
     if self.stored:
       return fsq.latents_of_codes(clip["codes"], self.levels), clip["importance"]
-    if self._latent or self._learned:
+    if self._tokenizes:
       found = tokenize_clip(self.tokenizer, frozen["tokenizer"], clip["video"], self.dtype)
       found = jax.lax.stop_gradient(found)
       return found.latent, found.importance
@@ -264,38 +288,3 @@ def _rows(predicted: Float[Array, "B M C"], found: Prediction):
   """(sum [B], weight [B]) of each row's squared error."""
   error = jnp.square(predicted - found.target).mean(-1)
   return jnp.sum(error * found.weight, 1), jnp.sum(found.weight, 1).astype(jnp.float32)
-
-
-def _check_stored(name: str, data: Any, stored: Any) -> None:
-  """Stored targets are of one crop and of windows that start at multiples of their length."""
-  place, window = f"config.{name}.data", stored.model["window"]
-  if data.augment.kind != "center":
-    raise UserError(
-      f"{place}.augment.kind={data.augment.kind!r}: stored targets are of the centre crop; use "
-      f"'center', or give config.{name}.inputs.tokenizer in place of inputs.targets."
-    )
-  if (data.sampling.kind, data.sampling.stride) != ("strided", 1):
-    raise UserError(
-      f"{place}.sampling={data.sampling.kind}, stride {data.sampling.stride}: stored targets are "
-      "of consecutive frames; use 'strided' with stride 1, or inputs.tokenizer."
-    )
-  if data.sampling.align % window:
-    raise UserError(
-      f"{place}.sampling.align={data.sampling.align}: clips with stored targets start at "
-      f"multiples of {window} frames; use align={window}."
-    )
-  if data.frames % window:
-    below = data.frames // window * window
-    raise UserError(
-      f"{place}.frames={data.frames} is not divisible by the tokenizer's window of {window} "
-      f"frames; use {below or window} or {below + window}."
-    )
-  changed = configs.differences(stored.model["data"], stored_data(data))
-  if changed:
-    raise UserError(f"{place} is not what the targets were stored for ({'; '.join(changed)}).")
-
-
-def stored_data(data: Any) -> dict[str, Any]:
-  """The part of a data config that stored targets are of."""
-  fields = ("source", "path", "eval_path", "size", "max_pixels", "tabletop")
-  return configs.plain({key: data.to_dict()[key] for key in fields})

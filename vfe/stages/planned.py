@@ -25,8 +25,8 @@ from vfe.models.pretrained import find
 from vfe.models.resnet import ResNet, ResNetConfig
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
 from vfe.stages import stage_class
-from vfe.stages.mae import stored_data
 from vfe.stages.stage import Setting, Stage
+from vfe.stages.stored import stored_data
 
 CLASSES = {"label": 48}  # of data that is not here: Diving48's
 VIDEOS = 10_000  # likewise; the length of the learning rate's schedule is all that hangs on it

@@ -215,6 +215,11 @@ class Stage:
     """Tokens that a clip puts through the encoder, for tokens per second; 0 where none."""
     return 0
 
+  def model_flops(self) -> int:
+    """Operations of a step on the whole batch, as `vfe.models.flops` counts: forward and backward,
+    of what is frozen the forward pass only, nothing twice. The optimiser is no part of it."""
+    raise NotImplementedError
+
 
 def mean(found: Gradients) -> tuple[jax.Array, jax.Array]:
   """A loss that is divided already, as a metric."""

@@ -17,11 +17,11 @@ import numpy as np
 from vfe.data.record import Source
 from vfe.data.spec import clip_spec
 from vfe.errors import UserError
-from vfe.learn import exports, sharding
+from vfe.learn import exports, hosts, sharding
 from vfe.learn.state import Params
 from vfe.models.tokenizer import TokenizerConfig, tokenize_clip
-from vfe.stages.mae import stored_data
 from vfe.stages.stage import Setting, Stage
+from vfe.stages.stored import stored_data
 
 Block = tuple[int, np.ndarray, np.ndarray, bool]  # record, codes, importance, valid
 
@@ -41,6 +41,10 @@ class TargetsStage(Stage):
     data = self.config.data
     self.tokenizer.grid(data.frames, data.size, data.size)
 
+  def check(self) -> None:
+    """Raises UserError where the blocks do not divide evenly over the mesh."""
+    sharding.check_batch(self.config.batch, self.setting.mesh)
+
   def run(self, say: Callable[[str], None]) -> dict[str, float]:
     """Stores the targets of both splits and exports where they are."""
     from vfe.data import stored
@@ -51,17 +55,16 @@ class TargetsStage(Stage):
       say(f"{self.name}: storing targets of {source.name}")
       metrics[f"{split}/videos"] = float(len(source))
       blocks = self._blocks(source)
-      if jax.process_index():
-        for _ in blocks:  # take part in the computation; the first process writes
-          pass
-      else:
+      if hosts.first():
         meta = {"window": self.tokenizer.window}
         items = stored.by_record(blocks, self._tokens)
         stored.write(self.setting.folder / split, items, meta)
-    if not jax.process_index():
-      # The digest of the export is to change with what is stored.
-      contents = np.frombuffer(_fingerprint(self.setting.folder), np.uint8)
-      exports.write(folder, *self.export({"contents": contents}))
+      else:
+        for _ in blocks:  # take part in the computation; the first process writes
+          pass
+    # The digest of the export is to change with what is stored.
+    contents = hosts.decided(lambda: list(_fingerprint(self.setting.folder)))
+    exports.write(folder, *self.export({"contents": np.asarray(contents, np.uint8)}))
     return metrics
 
   @property
@@ -82,7 +85,7 @@ class TargetsStage(Stage):
       batch=self.config.batch,
       rows=pipeline.local_rows(rows, self.config.batch),
     )
-    params = jax.device_put(self.params, everywhere)
+    params = hosts.put(self.params, everywhere)
 
     @functools.partial(jax.jit, out_shardings=everywhere)
     def tokenize(params, batch):

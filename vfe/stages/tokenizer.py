@@ -12,7 +12,7 @@ from vfe.evaluate.evaluator import Evaluator
 from vfe.evaluate.reconstruction import Reconstructions
 from vfe.learn.state import Params, State
 from vfe.learn.step import Metrics, apply, gradients
-from vfe.models import fsq
+from vfe.models import flops, fsq
 from vfe.models.discriminator import (
   Discriminator,
   DiscriminatorConfig,
@@ -136,6 +136,15 @@ class TokenizerStage(Stage):
       state, norms = apply(state, name, found.grads[name], found.loss, self.updates[name])
       metrics |= norms
     return state.replace(step=state.step + 1, extra=found.extra), metrics
+
+  def model_flops(self) -> int:
+    """Generator, discriminator with R1, and the perceptual network on both clips, if there is."""
+    size = self.config.data.size
+    a_clip = flops.gan_step(self.tokenizer, self.discriminator.config, size)
+    if self.judge:
+      a_look = flops.perceptual(ResNetConfig(**self.judge.model), self.tokenizer.window)
+      a_clip += (1 + flops.PASSED) * a_look  # the real one forward, the drawn one passed
+    return self.config.batch * a_clip
 
   def evaluated(self, state: State) -> Params:
     """The averaged generator."""

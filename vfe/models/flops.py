@@ -1,0 +1,123 @@
+"""Model FLOPs: the arithmetic that a model asks for, whatever a program does besides.
+
+A multiply-add is two operations; matrix products and convolutions are counted, nothing else. What
+is computed again in the backward pass to save memory, and padding, are no part of it. Transformers
+are counted by the formulas below; of convolutional networks the forward pass is traced and its
+convolutions are counted (`vfe.learn.flops`). Every figure is of one clip and of the forward pass;
+`TRAINED` and `PASSED` say what training makes of it.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vfe.learn.flops import flops
+from vfe.models.discriminator import Discriminator, DiscriminatorConfig
+from vfe.models.mae import DecoderConfig
+from vfe.models.resnet import PERCEPTUAL_SIZE, ResNet, ResNetConfig
+from vfe.models.tokenizer import Tokenizer, TokenizerConfig
+from vfe.models.vivit import EncoderConfig
+
+# A gradient takes as much again for the inputs of a product, and for its parameters.
+TRAINED = 3  # forward, and backward to both
+PASSED = 2  # forward, and backward through something frozen to what is trained before it
+
+
+def attention(queries: int, keys: int, width: int) -> int:
+  """Four projections, the logits, and the sum of the values."""
+  projections = 2 * width * width * (2 * queries + 2 * keys)
+  return projections + 4 * queries * keys * width
+
+
+def mlp(tokens: int, width: int, hidden: int) -> int:
+  """Up and down."""
+  return 4 * tokens * width * hidden
+
+
+def blocks(config: EncoderConfig | DecoderConfig, tokens: int) -> int:
+  """All blocks of a stack: with an MLP four times as wide, 24 N D^2 + 4 N^2 D each."""
+  each = attention(tokens, tokens, config.width) + mlp(tokens, config.width, config.mlp)
+  return config.depth * each
+
+
+def encoder(config: EncoderConfig, tokens: int) -> int:
+  """The embedding of the selected tubelets, and the blocks."""
+  return 2 * tokens * config.layout.channels * config.width + blocks(config, tokens)
+
+
+def decoder(
+  encoder: EncoderConfig, config: DecoderConfig, target_dim: int, visible: int, asked: int
+) -> int:
+  """The blocks see visible and asked tokens; the head the asked ones."""
+  projection = 2 * visible * encoder.width * config.width
+  return projection + blocks(config, visible + asked) + 2 * asked * config.width * target_dim
+
+
+def pooling(config: EncoderConfig, kind: str, tokens: int) -> int:
+  """A pooling of `vfe.models.vivit.POOLS`; a mean is free."""
+  if kind == "mean":
+    return 0
+  joins = kind == "class_attention"  # then the token is one of the keys
+  asks = attention(1, tokens + joins, config.width)
+  return asks + mlp(1, config.width, config.mlp)
+
+
+def heads(config: EncoderConfig, classes: Mapping[str, int]) -> int:
+  """A linear layer a label."""
+  return 2 * config.width * sum(classes.values())
+
+
+@functools.cache
+def tokenizer(config: TokenizerConfig, size: int) -> dict[str, int]:
+  """{"encode", "importance", "decode"} of one window of `size` pixels."""
+  module = Tokenizer(config)
+  video = jax.ShapeDtypeStruct((1, config.window, size, size, 3), jnp.float32)
+  grid = config.grid(config.window, size, size)
+  latent = jax.ShapeDtypeStruct((1, *grid, config.channels), jnp.float32)
+  params = jax.eval_shape(module.init, jax.random.key(0), video)
+  count = lambda method, x: flops(functools.partial(module.apply, method=method), params, x)
+  return {
+    "encode": count("encode", video),
+    "importance": count("importance", video),
+    "decode": count("decode", latent),
+  }
+
+
+def targets(config: TokenizerConfig, frames: int, size: int) -> int:
+  """Codes and importance of a clip of some windows."""
+  window = tokenizer(config, size)
+  return frames // config.window * (window["encode"] + window["importance"])
+
+
+@functools.cache
+def discriminator(config: DiscriminatorConfig, frames: int, size: int) -> int:
+  """One look at a clip."""
+  return _forward(Discriminator(config), (1, frames, size, size, 3))
+
+
+@functools.cache
+def perceptual(config: ResNetConfig, frames: int) -> int:
+  """One look at every frame, at the network's own size."""
+  return frames * _forward(ResNet(config), (1, PERCEPTUAL_SIZE, PERCEPTUAL_SIZE, 3))
+
+
+def _forward(module, shape: tuple[int, ...]) -> int:
+  inputs = jax.ShapeDtypeStruct(shape, jnp.float32)
+  params = jax.eval_shape(module.init, jax.random.key(0), inputs)
+  return flops(module.apply, params, inputs)
+
+
+def gan_step(config: TokenizerConfig, judge: DiscriminatorConfig, size: int) -> int:
+  """A clip through MAGVIT's step without the perceptual loss: generator, discriminator and R1.
+
+  The discriminator sees the drawn clip for the generator (passed), the same for itself (trained),
+  and the real one with its slope there, which is trained as a function of its own (R1): forward
+  and backward to the pixels, each with two backward passes after it.
+  """
+  generator = sum(tokenizer(config, size).values())
+  real = TRAINED * PASSED
+  return TRAINED * generator + (PASSED + TRAINED + real) * discriminator(
+    judge, config.window, size
+  )
