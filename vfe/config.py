@@ -16,8 +16,16 @@ from vfe.errors import UserError
 
 # Keys of the whole run that do not change what a stage computes: a finished stage stays valid
 # when they change.
-RUNTIME_KEYS = ("mesh", "log", "checkpoint", "profile", "name", "stages", "variant")
+RUNTIME_KEYS = ("mesh", "hosts", "log", "checkpoint", "profile", "name", "stages", "variant")
 RUNTIME_DATA_KEYS = ("workers", "buffer")
+
+# The file by which a folder is known -> data.source.
+DATA_MARKS = {
+  "dataset.json": "shards",
+  "Diving48_vocab.json*": "diving48",
+  "dataset_info.json": "tfds",
+  "*/dataset_info.json": "tfds",
+}
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
@@ -61,15 +69,18 @@ def parse_argument(file: str, argument: str, **defaults: Any) -> ml_collections.
 def data_source(value: str) -> tuple[str, str | None]:
   """(data.source, data.path) of a recipe's `data=`: a file or folder of the user's, or `tabletop`.
 
-  A .csv or .jsonl file is a manifest, a folder with a dataset.json holds shards, any other
-  is a folder of videos.
+  A .csv or .jsonl file is a manifest; a folder is what the file in it says, or else a folder of
+  videos. `diving48`, where no such folder lies, leaves the path to --config.data.path=.
   """
   if value == "tabletop":
     return "tabletop", None
   path = pathlib.Path(value).expanduser()
+  if value == "diving48" and not path.exists():
+    return "diving48", None
   if path.suffix in (".csv", ".jsonl"):
     return "manifest", str(path)
-  return ("shards" if (path / "dataset.json").is_file() else "folder"), str(path)
+  found = (source for file, source in DATA_MARKS.items() if any(path.glob(file)))
+  return next(found, "folder"), str(path)
 
 
 def stage_names(config: ml_collections.ConfigDict) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Exports: what a finished stage leaves to others, parameters with the config of their model.
 
 A folder with `export.json` and the parameters as an Orbax tree, so that a large one is restored
-straight onto a mesh.
+straight onto a mesh. Parameters that lie over several processes are written by all of them, each
+its own part; no process ever holds more than one whole leaf.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from vfe.errors import UserError
+from vfe.learn import hosts
 from vfe.learn.state import Params
 
 FILE = "export.json"
@@ -33,32 +35,44 @@ class Export:
 
 
 def digest(params: Params) -> str:
-  """A fingerprint of names, shapes, types and every byte of the parameters."""
+  """A fingerprint of names, shapes, types and every byte of the parameters, wherever they lie.
+
+  Where they lie over several processes, all of them call this.
+  """
   sha = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    array = np.ascontiguousarray(leaf)
+    array = np.ascontiguousarray(hosts.fetch(leaf))
     sha.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
     sha.update(array.tobytes())
   return sha.hexdigest()[:16]
 
 
 def write(path: pathlib.Path, kind: str, model: dict[str, Any], params: Params) -> Export:
-  """Writes an export beside and renames it, so that a folder that exists is whole."""
+  """Writes an export beside and renames it, so that a folder that exists is whole.
+
+  Every process calls it, with the same values.
+  """
   import orbax.checkpoint as ocp
 
   path = pathlib.Path(path).absolute()
-  params = jax.tree.map(np.asarray, params)
   export = Export(kind, model, params, digest(params), str(path))
   beside = path.with_name(path.name + ".partial")
-  shutil.rmtree(beside, ignore_errors=True)
-  beside.mkdir(parents=True)
+
+  def clear() -> None:
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+
+  def finish() -> None:
+    text = json.dumps({"kind": kind, "model": model, "digest": export.digest}, indent=2)
+    (beside / FILE).write_text(text + "\n")
+    if path.exists():
+      shutil.rmtree(path)
+    beside.rename(path)
+
+  hosts.decided(clear)
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(beside / "params", params)
-  text = json.dumps({"kind": kind, "model": model, "digest": export.digest}, indent=2)
-  (beside / FILE).write_text(text + "\n")
-  if path.exists():
-    shutil.rmtree(path)
-  beside.rename(path)
+    checkpointer.save(beside / "params", params)  # waits, when it is closed, for every process
+  hosts.decided(finish)
   return export
 
 

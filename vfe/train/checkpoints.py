@@ -2,7 +2,7 @@
 
 Orbax writes a step into a folder with a temporary name and renames it when all of it is there, so
 that a run killed while saving finds the checkpoint before it. Nothing that is complete is ever
-written over.
+written over. Every process writes the part that lies on its devices.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from vfe.errors import UserError
+from vfe.learn import hosts
 from vfe.learn.paths import named_leaves
 
 FOLDER = "checkpoints"
@@ -85,7 +86,7 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint cannot be read, or its leaves are not those of `shapes`.
     """
-    step = self.latest_step()
+    step = hosts.decided(self.latest_step)
     if step is None:
       return None
     record = self._read(step, meta=ocp.args.JsonRestore()).meta

@@ -1,4 +1,7 @@
-"""Runs evaluators: the same number of steps on every process, outputs given to all of them."""
+"""Runs evaluators: the same number of steps on every process, outputs given to all of them.
+
+Metrics are the same everywhere; the first process writes the files.
+"""
 
 import pathlib
 from typing import Any
@@ -8,7 +11,7 @@ import numpy as np
 
 from vfe.data import pipeline
 from vfe.evaluate.evaluator import Evaluator
-from vfe.learn import sharding
+from vfe.learn import hosts, sharding
 from vfe.train.feed import to_mesh
 
 KEPT = ("record", "view", "start", "repeated")
@@ -35,6 +38,7 @@ class Evaluation:
     stream = self._evaluator.stream
     batches = stream.evaluate(pipeline.local_rows(self._sharding, stream.batch))
     collector = self._evaluator.collector()
+    folder = folder if hosts.first() else None
     for batch in batches:
       outputs, small = self._predict(params, frozen, to_mesh(batch, self._sharding, KEPT))
       collector.collect(*jax.tree.map(np.asarray, (outputs, small)))

@@ -11,14 +11,18 @@ from vfe.data import pipeline
 from vfe.data.faults import Fault, reason
 from vfe.data.streams import Stream
 from vfe.errors import UserError
-from vfe.learn import sharding
+from vfe.learn import hosts, sharding
 
 # What a batch carries for the host only: it would cost a transfer and is never computed on.
 HOST_ONLY = ("record", "view", "start", "repeated", "fault", "faulty")
 
 
 class Faults:
-  """Counts unreadable videos: each is named once, and too large a share is an error."""
+  """Counts unreadable videos: each is named once, and too large a share is an error.
+
+  Of several processes each counts and names its own. What they add up to is an error of all of
+  them, at the next line of the log.
+  """
 
   MIN_ROWS = 100  # a share of fewer rows says nothing
 
@@ -28,11 +32,7 @@ class Faults:
     self.named: set[int] = set()
 
   def count(self, batch: dict[str, np.ndarray]) -> None:
-    """Takes in one batch of this process.
-
-    Raises:
-      UserError: the share of unreadable videos is above `data.max_fault_share`.
-    """
+    """Takes in one batch of this process. Raises what `metrics` does, if there is no other."""
     valid = batch["valid"]
     self.rows += int(valid.sum())
     self.short += int((batch["repeated"][valid] > 0).sum())
@@ -43,17 +43,28 @@ class Faults:
         self.named.add(int(record))
         name = self.stream.source[int(record)].name
         self.say(f"unreadable video replaced: {name}: {reason(Fault(int(fault)))}")
-    if self.rows >= self.MIN_ROWS and self.faulty > self.limit * self.rows:
-      raise UserError(
-        f"{self.stream.source.name}: {self.faulty} of {self.rows} clips were of unreadable videos, "
-        f"more than data.max_fault_share={self.limit}; they are named above. Mend or remove them, "
-        "or raise the share."
-      )
+    if hosts.client() is None:
+      self._check(self.rows, self.faulty)
 
   def metrics(self) -> dict[str, float]:
-    """Shares since the start of this process."""
-    rows = max(self.rows, 1)
-    return {"data/unreadable": self.faulty / rows, "data/short": self.short / rows}
+    """Shares since the start of this run's processes, which all call this.
+
+    Raises:
+      UserError: the share of unreadable videos is above `data.max_fault_share`.
+    """
+    mine = {"rows": self.rows, "faulty": self.faulty, "short": self.short}
+    found = {name: int(count) for name, count in hosts.summed(mine).items()}
+    self._check(found["rows"], found["faulty"])
+    rows = max(found["rows"], 1)
+    return {"data/unreadable": found["faulty"] / rows, "data/short": found["short"] / rows}
+
+  def _check(self, rows: int, faulty: int) -> None:
+    if rows >= self.MIN_ROWS and faulty > self.limit * rows:
+      raise UserError(
+        f"{self.stream.source.name}: {faulty} of {rows} clips were of unreadable videos, more than "
+        f"data.max_fault_share={self.limit}; they are named above. Mend or remove them, or raise "
+        "the share."
+      )
 
 
 class Feed:

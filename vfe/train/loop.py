@@ -9,20 +9,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from vfe.errors import UserError
-from vfe.learn import sharding
+from vfe.learn import hosts, sharding
 from vfe.learn.optimizer import count_parameters
-from vfe.learn.state import Guard, Params, State
+from vfe.learn.state import Params, State
 from vfe.stages.stage import Stage
 from vfe.train import cost
 from vfe.train.checkpoints import Checkpoints
 from vfe.train.clock import Clock
 from vfe.train.evaluation import Evaluation
 from vfe.train.feed import Feed
+from vfe.train.log import Log
 from vfe.train.profile import Profile
-from vfe.train.program import program
+from vfe.train.program import Program, program
+from vfe.train.stop import EXIT_STOPPED, Stop
 from vfe.train.writers import Writer, make_writer, parameter_table
 
 IN_FLIGHT = 2  # steps that may wait on the device before the host waits for it
@@ -39,89 +39,69 @@ class Trained:
 def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Trained:
   """Trains a stage to its last step, from its newest checkpoint if there is one.
 
+  Every process of a run calls it. Told to stop (SIGTERM), it saves after the step that it is at
+  and leaves with SystemExit(EXIT_STOPPED).
+
   Args:
     stage: what to train.
     meta: plain JSON that is kept with every checkpoint.
     clock: accounts for the time and tells a person what happens.
     yes: whether to start what would take a machine without an accelerator very long.
   """
-  config, mesh, folder = stage.setting.config, stage.setting.mesh, stage.setting.folder
-  steps, say = stage.steps, lambda text: clock.say(f"{stage.name}: {text}")
-  streams = stage.inputs()
-  rows = sum(stream.batch for stream in streams.values())
-
+  config, folder, steps = stage.setting.config, stage.setting.folder, stage.steps
+  say = lambda text: clock.say(f"{stage.name}: {text}")
   made = program(stage)
-  step_function = made.step
-  frozen = jax.device_put(stage.frozen, sharding.shardings(stage.frozen, mesh))
   with contextlib.ExitStack() as opened:
     checkpoints = opened.enter_context(Checkpoints(folder, keep=config.checkpoint.keep, meta=meta))
-    state = checkpoints.restore(made.state, made.layout)
-    if state is not None:
-      start = int(state.step)
-      say(f"resumed at step {start} of {steps}")
-    else:
-      cost.confirm(stage, made, steps, yes=yes)
-      say("initialising")
-      with clock("initialise"):
-        state = jax.jit(stage.init_state, out_shardings=made.layout)(made.rng)
-        state, start = _warmed(state, stage.warm(), made.layout), 0
+    state = _restored_or_new(stage, made, checkpoints, clock, say, yes)
+    frozen = hosts.put(stage.frozen, sharding.shardings(stage.frozen, stage.setting.mesh))
+    start = int(state.step)
     writer = opened.enter_context(make_writer(folder, say, use_tensorboard=config.log.tensorboard))
     _describe(stage, made.state, say, writer)
-    evaluations = [Evaluation(evaluator, mesh) for evaluator in stage.evaluators()]
+    evaluations = [Evaluation(evaluator, stage.setting.mesh) for evaluator in stage.evaluators()]
 
     if start < steps:
-      feed = Feed(
-        streams,
-        mesh,
-        seed=config.seed,
-        start=start,
-        max_fault_share=stage.config.data.max_fault_share,
-        say=say,
-      )
-      opened.callback(feed.close)
+      feed = opened.enter_context(_feed(stage, start, say))
       say("waiting for the first batch")
       with clock("data"):
         batch = next(feed)
       say("compiling the training step")
       with clock("compile"):
-        step_function = step_function.lower(state, frozen, batch).compile()
+        step_function = made.step.lower(state, frozen, batch).compile()
       writer.memory(step_function)
     profile = Profile(config.profile, folder, start)
     waiting: collections.deque[Any] = collections.deque()
-    unread: list[Any] = []
-    measured: dict[str, float] = {}
-    clock.start(stage.name, start, steps, rows=rows, tokens=stage.tokens())
+    log = Log(stage, writer, clock, say)
+    clock.start(stage.name, start, steps, rows=_rows(stage), tokens=stage.tokens())
+    with Stop() as stop:
+      for done in range(start + 1, steps + 1):
+        profile.before(done - 1)
+        with clock("step"):
+          # Metrics are of the state before this update; the old state's buffers are given up.
+          state, metrics = step_function(state, frozen, batch)
+          waiting.append(metrics)
+          if len(waiting) > IN_FLIGHT:
+            jax.block_until_ready(waiting.popleft())
+        profile.after(done, metrics)
+        log.add(metrics)
+        last = stop.after(done) or done == steps
+        if not last:
+          with clock("data"):
+            batch = next(feed)
 
-    for done in range(start + 1, steps + 1):
-      profile.before(done - 1)
-      with clock("step"):
-        # Metrics are of the state before this update; the old state's buffers are given up.
-        state, metrics = step_function(state, frozen, batch)
-        unread.append(metrics)
-        waiting.append(metrics)
-        if len(waiting) > IN_FLIGHT:
-          jax.block_until_ready(waiting.popleft())
-      profile.after(done, metrics)
-      if done < steps:
-        with clock("data"):
-          batch = next(feed)
-
-      if done == steps or done % config.log.every == 0:
-        found = means(unread) | learning_rates(stage, done - 1) | feed.metrics()
-        guard = jax.device_get(state.guard)
-        if guard.step >= done - len(unread):
-          report_skipped(stage.name, guard, done, say, config.guard.steps_in_a_row)
-        writer.scalars(done, found | clock.rates(done))
-        clock.progress(done, found)
-        unread.clear()
-      if done < steps and _due(done, config.evaluate.every):
-        with clock("eval"):
-          measured = _evaluate(evaluations, stage.evaluated(state), frozen, None)
-        writer.scalars(done, measured)
-      if done == steps or _due(done, config.checkpoint.every):
-        with clock("checkpoint"):
-          checkpoints.save(done, state)
-          writer.flush()
+        if last or _due(done, config.log.every):
+          log.line(done, state.guard, feed.metrics())
+        if not last and _due(done, config.evaluate.every):
+          with clock("eval"):
+            writer.scalars(done, _evaluate(evaluations, stage.evaluated(state), frozen, None))
+        if last or _due(done, config.checkpoint.every):
+          with clock("checkpoint"):
+            checkpoints.save(done, state)
+            writer.flush()
+        if last and done < steps:
+          checkpoints.wait()
+          say(f"{stop.signal}: saved at step {done} of {steps}; the same command goes on from it")
+          raise SystemExit(EXIT_STOPPED)
 
     params = stage.evaluated(state)
     clock.finish()
@@ -132,16 +112,47 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
   return Trained(params, measured)
 
 
+def _restored_or_new(
+  stage: Stage, made: Program, checkpoints: Checkpoints, clock: Clock, say: Callable, yes: bool
+) -> State:
+  """The state of the newest checkpoint; else a fresh one with what the stage's inputs give."""
+  state = checkpoints.restore(made.state, made.layout)
+  if state is not None:
+    say(f"resumed at step {int(state.step)} of {stage.steps}")
+    return state
+  cost.confirm(stage, made, stage.steps, yes=yes)
+  say("initialising")
+  with clock("initialise"):
+    state = jax.jit(stage.init_state, out_shardings=made.layout)(made.rng)
+    return _warmed(state, stage.warm(), made.layout)
+
+
 def _warmed(state: State, warm: dict[str, Any], layout: State) -> State:
   """Puts parameters from a stage's inputs in place of fresh ones, in the average too."""
   groups, ema = dict(state.groups), dict(state.ema)
   for name, params in warm.items():
     where = layout.groups[name].params
-    put = {part: jax.device_put(given, where[part]) for part, given in params.items()}
+    put = {part: hosts.put(given, where[part]) for part, given in params.items()}
     groups[name] = groups[name].replace(params={**groups[name].params, **put})
     if name in ema:
       ema[name] = jax.tree.map(jnp.copy, groups[name].params)
   return state.replace(groups=groups, ema=ema)
+
+
+def _feed(stage: Stage, start: int, say: Callable) -> contextlib.closing:
+  config = stage.setting.config
+  share = stage.config.data.max_fault_share
+  speak = hosts.speaking(say)  # an unreadable video is named by the process that met it
+  return contextlib.closing(
+    Feed(
+      stage.inputs(), stage.setting.mesh,
+      seed=config.seed, start=start, max_fault_share=share, say=speak,
+    )
+  )  # fmt: skip
+
+
+def _rows(stage: Stage) -> int:
+  return sum(stream.batch for stream in stage.inputs().values())
 
 
 def _describe(stage: Stage, shapes: State, say: Callable, writer: Writer) -> None:
@@ -158,37 +169,6 @@ def _evaluate(
   for evaluation in evaluations:
     measured |= evaluation.run(params, frozen, folder)
   return measured
-
-
-def means(unread: list[dict[str, tuple[Any, Any]]]) -> dict[str, float]:
-  """sum / weight of every metric over some steps, where it has weight. Reads the device."""
-  totals: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
-  for metrics in jax.device_get(unread):
-    for name, pair in metrics.items():
-      totals[name] += np.asarray(pair, np.float64)
-  return {name: float(total / weight) for name, (total, weight) in totals.items() if weight}
-
-
-def learning_rates(stage: Stage, step: int) -> dict[str, float]:
-  """Of every group, at an update counted from 0."""
-  return {
-    f"learning_rate/{name}": float(update.schedule(step)) for name, update in stage.updates.items()
-  }
-
-
-def report_skipped(name: str, guard: Guard, done: int, say: Callable, limit: int) -> None:
-  """Tells of updates that were skipped because something was not finite.
-
-  Raises:
-    UserError: `limit` steps in a row, up to the last of `done`, were skipped.
-  """
-  what = f"step {guard.step}: loss {guard.loss:g}, gradient norm {guard.norm:g}"
-  if guard.step == done - 1 and guard.in_a_row >= limit:
-    raise UserError(
-      f"{name}: {guard.in_a_row} updates in a row were not finite, the last at {what}; lower "
-      f"config.{name}.optimizer.base_lr, set its clip_norm, or look at the data."
-    )
-  say(f"updates skipped so far, because not finite: {guard.skipped}; the last at {what}")
 
 
 def _due(step: int, every: int) -> bool:

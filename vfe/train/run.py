@@ -1,4 +1,8 @@
-"""A recipe's graph of stages, run in order: skipped where complete, resumed where not."""
+"""A recipe's graph of stages, run in order: skipped where complete, resumed where not.
+
+In several processes the first one reads and writes what a workdir says of a stage, and the others
+are told (`hosts.decided`), so that no two of them can see it in different states.
+"""
 
 import contextlib
 import datetime
@@ -16,11 +20,11 @@ import ml_collections
 
 from vfe import config as configs
 from vfe.errors import UserError
-from vfe.learn import exports, sharding
+from vfe.learn import exports, hosts, sharding
 from vfe.stages import stage_class
 from vfe.stages.inputs import resolve
 from vfe.stages.stage import Setting, Stage
-from vfe.train import checkpoints, loop, report
+from vfe.train import checkpoints, loop, report, stop
 from vfe.train.clock import Clock
 from vfe.train.evaluation import Evaluation
 
@@ -59,31 +63,33 @@ def recipe(
   for flag, value in (("--stage", only), ("--redo", redo)):
     if value and value not in names:
       raise UserError(f"{flag}={value} is not a stage ({configs.nearest(value, names)}).")
-  clock = Clock()
-  _cache_compiled_programs()
-  mesh = sharding.make_mesh(config.mesh)
-  clock.say(f"{len(jax.devices())} {jax.default_backend()} device(s), workdir {workdir}")
-  if redo:
-    _set_aside(workdir / redo, clock)
+  names_to_run = [only] if only else names
   results = {}
-  for name in [only] if only else names:
-    with jax.set_mesh(mesh):  # attention reads the ambient mesh, nothing else does
-      if evaluate:
-        results[name] = _evaluate_again(config, name, workdir, mesh, clock)
-      else:
-        results[name] = _stage(config, name, workdir, mesh, clock, yes, command or [])
-  if jax.process_index() == 0:
-    report.write(workdir, names, DONE, replaced=results if evaluate else {})
+  with hosts.joined(**config.hosts), contextlib.ExitStack() as opened:
+    clock = Clock()
+    opened.enter_context(stop.at_once(clock.say))
+    _cache_compiled_programs()
+    _refuse_another_config(config)
+    mesh = sharding.make_mesh(config.mesh)
+    clock.say(f"{_devices()}, workdir {workdir}")
+    if redo:
+      hosts.decided(lambda: _set_aside(workdir / redo, clock))
+    for name in names_to_run:
+      with jax.set_mesh(mesh):  # attention reads the ambient mesh, nothing else does
+        if evaluate:
+          results[name] = _evaluate_again(config, name, workdir, mesh, clock)
+        else:
+          results[name] = _stage(config, name, workdir, mesh, clock, yes, command or [])
+    if hosts.first():
+      report.write(workdir, names, DONE, replaced=results if evaluate else {})
   return {"stages": results}
 
 
 def _stage(config, name, workdir, mesh, clock, yes, command) -> dict[str, Any]:
   folder = workdir / name
   identity = configs.identity(config, name)
-  done = _read(folder / DONE)
+  done = hosts.decided(lambda: _complete(config, name, workdir, identity))
   if done:
-    _refuse_changed(folder, name, done, identity)
-    _refuse_new_inputs(folder, name, done, config, workdir)
     clock.say(f"{name}: complete ({done['result']['steps']} steps), skipped")
     return done["result"]
 
@@ -92,20 +98,37 @@ def _stage(config, name, workdir, mesh, clock, yes, command) -> dict[str, Any]:
     "identity": identity,
     "inputs": {role: export.digest for role, export in inputs.items()},
   }
-  # Before its first checkpoint a stage has nothing to lose: its config may still be corrected.
-  begun = _read(folder / ABOUT) if any(folder.glob(f"{checkpoints.FOLDER}/[0-9]*")) else {}
-  if begun:
-    _refuse_changed(folder, name, begun, identity)
-    _refuse_other_digests(folder, name, begun["inputs"], about["inputs"])
+  begun = hosts.decided(lambda: _begun(folder, name, about))
   stage = _make(config, name, folder, mesh, inputs)
   stage.check()
-  if jax.process_index() == 0:
+  if hosts.first():
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / ABOUT, about | (_record(config, command) if not begun else _kept(begun)))
   result = _run(stage, folder, about, clock, yes)
-  if jax.process_index() == 0:
+  if hosts.first():
     _write(folder / DONE, about | {"result": result})
   return result
+
+
+def _complete(config, name, workdir, identity) -> dict[str, Any]:
+  """What a finished stage left about itself; empty where it has not finished."""
+  done = _read(workdir / name / DONE)
+  if done:
+    _refuse_changed(workdir / name, name, done, identity)
+    _refuse_new_inputs(workdir / name, name, done, config, workdir)
+  return done
+
+
+def _begun(folder: pathlib.Path, name: str, about: dict[str, Any]) -> dict[str, Any]:
+  """What a stage with a checkpoint left about itself; empty where it has none.
+
+  Before its first checkpoint a stage has nothing to lose: its config may still be corrected.
+  """
+  begun = _read(folder / ABOUT) if any(folder.glob(f"{checkpoints.FOLDER}/[0-9]*")) else {}
+  if begun:
+    _refuse_changed(folder, name, begun, about["identity"])
+    _refuse_other_digests(folder, name, begun["inputs"], about["inputs"])
+  return begun
 
 
 def _make(config, name, folder, mesh, inputs) -> Stage:
@@ -126,7 +149,7 @@ def _run(stage: Stage, folder: pathlib.Path, about: dict, clock: Clock, yes: boo
 
 def _evaluate_again(config, name, workdir, mesh, clock) -> dict[str, Any]:
   folder = workdir / name
-  done = _read(folder / DONE)
+  done = hosts.decided(lambda: _read(folder / DONE))
   if not done:
     raise UserError(f"--eval: stage {name!r} has not finished in {workdir}; train it first.")
   identity = configs.identity(config, name)
@@ -135,16 +158,27 @@ def _evaluate_again(config, name, workdir, mesh, clock) -> dict[str, Any]:
   if not stage_class(config[name].kind, f"config.{name}.kind").trains:
     return done["result"]
   stage = _make(config, name, folder, mesh, resolve(config, name, workdir))
-  params = jax.device_put(exports.read(folder / "export").params, sharding.replicated(mesh))
-  frozen = jax.device_put(stage.frozen, sharding.shardings(stage.frozen, mesh))
+  params = hosts.put(exports.read(folder / "export").params, sharding.replicated(mesh))
+  frozen = hosts.put(stage.frozen, sharding.shardings(stage.frozen, mesh))
   begun = clock.seconds_since_start()
   metrics: dict[str, float] = {}
-  (folder / "eval").mkdir(exist_ok=True)
+  if hosts.first():
+    (folder / "eval").mkdir(exist_ok=True)
   for evaluator in stage.evaluators():
     clock.say(f"{name}: evaluating {evaluator.name}")
     metrics |= Evaluation(evaluator, mesh).run(params, frozen, folder / "eval")
   seconds = clock.seconds_since_start() - begun
   return {"steps": done["result"]["steps"], "seconds": seconds, "metrics": metrics}
+
+
+def _refuse_another_config(config: ml_collections.ConfigDict) -> None:
+  mine = configs.plain(config.to_dict())
+  changed = configs.differences(hosts.decided(lambda: mine), mine)
+  if changed:
+    raise UserError(
+      f"process {jax.process_index()} was started with another config than the first "
+      f"({'; '.join(changed[:3])}); give the same command to all."
+    )
 
 
 def _refuse_changed(folder: pathlib.Path, name: str, made: dict, identity: dict) -> None:
@@ -202,6 +236,12 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _kept(begun: dict[str, Any]) -> dict[str, Any]:
   return {key: begun[key] for key in ("config", "command", "versions", "started")}
+
+
+def _devices() -> str:
+  count, processes = jax.device_count(), jax.process_count()
+  several = f" of {processes} processes" if processes > 1 else ""
+  return f"{count} {jax.default_backend()} device(s){several}"
 
 
 def _cache_compiled_programs() -> None:
