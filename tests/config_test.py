@@ -100,3 +100,9 @@ def test_data_argument_says_which_source(tmp_path):
   assert configs.data_source(str(tmp_path)) == ("folder", str(tmp_path))
   (tmp_path / "dataset.json").write_text("{}")
   assert configs.data_source(str(tmp_path)) == ("shards", str(tmp_path))
+  for file, source in (("Diving48_vocab.json.gz", "diving48"), ("1.0.0/dataset_info.json", "tfds")):
+    folder = tmp_path / source
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).touch()
+    assert configs.data_source(str(folder)) == (source, str(folder))
+  assert configs.data_source("diving48") == ("diving48", None)  # and --config.data.path=

@@ -25,7 +25,7 @@ class VideoRecord:
 
 
 def is_url(path: str) -> bool:
-  """Whether a path is one of a bucket (gs://, s3://) and not of a file system."""
+  """Whether a path is one in a bucket (gs://) and not in a file system."""
   return "://" in path
 
 

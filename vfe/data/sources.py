@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ml_collections import ConfigDict
 
 from vfe.config import choose
+from vfe.data.diving48 import list_diving48
 from vfe.data.folder import list_folder
 from vfe.data.listing import Classes, Entry, Listing
 from vfe.data.manifest import list_manifest
@@ -24,6 +25,8 @@ SOURCES = {
   "folder": "vfe.data.sources:open_folder",
   "manifest": "vfe.data.sources:open_manifest",
   "shards": "vfe.data.shards:open_shards",
+  "diving48": "vfe.data.sources:open_diving48",
+  "tfds": "vfe.data.tfds.source:open_tfds",
 }
 
 
@@ -87,6 +90,11 @@ def open_folder(data: ConfigDict, split: str) -> ListedSource | None:
 def open_manifest(data: ConfigDict, split: str) -> ListedSource | None:
   """A local CSV or JSONL list of videos; see vfe.data.manifest."""
   return _open_listed(data, split, functools.partial(list_manifest, heads=data.get("heads")))
+
+
+def open_diving48(data: ConfigDict, split: str) -> ListedSource | None:
+  """A local folder with Diving48's own files; see vfe.data.diving48."""
+  return _open_listed(data, split, list_diving48)
 
 
 def required_path(data: ConfigDict) -> str:

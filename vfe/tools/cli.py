@@ -33,6 +33,17 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
   """The description as it is written, and every flag's default."""
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+  """An argparse type: whole numbers from `lowest` on."""
+
+  def number(text: str) -> int:
+    if not text.isdigit() or int(text) < lowest:
+      raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {lowest} on")
+    return int(text)
+
+  return number
+
+
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:
   """main(argv), with a UserError as one line on standard error and exit code 2."""
   argv = sys.argv[1:] if argv is None else argv

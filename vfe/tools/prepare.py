@@ -79,23 +79,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   add("--eval_path", help="the same for validation, where --path has no such split")
   add("--heads", nargs="+", help="label columns of a manifest")
   add("--out", required=True, help="folder for the shards, local or gs://")
-  add("--short_side", type=_at_least(2), default=Encoding.short_side, help="pixels")
-  add("--gop", type=_at_least(1), default=Encoding.gop, help="frames between keyframes")
-  add("--crf", type=_at_least(0), default=Encoding.crf, help="x264's quality, 0 to 51")
-  add("--max_pixels", type=_at_least(1), default=Encoding.max_pixels, help="larger ones are faults")
-  add("--shard_size", type=_at_least(1), default=256, help="videos a shard")
-  add("--workers", type=_at_least(1), default=os.cpu_count(), help="processes, with no --runner")
+  add("--short_side", type=cli.at_least(2), default=Encoding.short_side, help="pixels")
+  add("--gop", type=cli.at_least(1), default=Encoding.gop, help="frames between keyframes")
+  add("--crf", type=cli.at_least(0), default=Encoding.crf, help="x264's quality, 0 to 51")
+  add("--max_pixels", type=cli.at_least(1), default=Encoding.max_pixels, help="larger: a fault")
+  add("--shard_size", type=cli.at_least(1), default=256, help="videos a shard")
+  add("--workers", type=cli.at_least(1), default=os.cpu_count(), help="processes, with no --runner")
   beam.add_runner(parser, _LOCAL)
   return parser.parse_args(argv)
-
-
-def _at_least(lowest: int) -> Any:
-  def number(text: str) -> int:
-    if not text.isdigit() or int(text) < lowest:
-      raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {lowest} on")
-    return int(text)
-
-  return number
 
 
 def _open_splits(data: ConfigDict) -> dict[str, Source]:

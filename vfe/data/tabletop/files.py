@@ -10,6 +10,7 @@ import pathlib
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ from vfe.data.record import VideoRecord
 from vfe.data.tabletop import text
 from vfe.data.tabletop.asking import questions
 from vfe.data.tabletop.draw import render
-from vfe.data.tabletop.story import labels, scenario
+from vfe.data.tabletop.story import Scenario, labels, scenario
 from vfe.data.tabletop.workers import share_out
 from vfe.data.tabletop.world import FPS, SPLITS, World, heads
 from vfe.errors import UserError
@@ -120,6 +121,17 @@ def row(world: World, split: str, index: int) -> dict:
   }
 
 
+def annotations(world: World, scene: Scenario) -> tuple[dict[str, int], dict[str, Any]]:
+  """All that a record of the video tells: the rung's labels by head, and its texts."""
+  values = labels(scene)
+  return {head: values[head] for head in heads(world.rung)}, {
+    "caption": text.caption(scene),
+    "summary": text.summary(scene),
+    "narrations": text.narrations(scene),
+    "questions": questions(world, scene),
+  }
+
+
 def write_cache(
   world: World, split: str, count: int, folder: str | pathlib.Path | None = None
 ) -> pathlib.Path:
@@ -189,17 +201,6 @@ class TabletopSource:
   def __getitem__(self, index: int) -> VideoRecord:
     if not 0 <= index < self._count:
       raise IndexError(index)
-    scene = scenario(self.world, int(index), self.split)
-    values = labels(scene)
+    values, texts = annotations(self.world, scenario(self.world, int(index), self.split))
     path = str(self._folder / _name(int(index)))
-    return VideoRecord(
-      name=path,
-      path=path,
-      labels={head: values[head] for head in self.heads},
-      text={
-        "caption": text.caption(scene),
-        "summary": text.summary(scene),
-        "narrations": text.narrations(scene),
-        "questions": questions(self.world, scene),
-      },
-    )
+    return VideoRecord(name=path, path=path, labels=values, text=texts)
