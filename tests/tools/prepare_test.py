@@ -229,8 +229,10 @@ def test_a_runner_that_does_not_run_is_named(videos, tmp_path, monkeypatch):
     prepare.main(flags)
   monkeypatch.undo()
   pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
-  with pytest.raises(UserError, match=r"--runner=SomeRunner .*Unexpected pipeline runner"):
+  with pytest.raises(UserError, match=r"--runner=SomeRunner: Unexpected pipeline runner"):
     prepare.main(flags)
+  with pytest.raises(UserError, match=r"--direct_num_workers=x: .* invalid int value: 'x'"):
+    prepare.main(arguments(videos, tmp_path / "s", "--", "--direct_num_workers=x"))
   assert not (tmp_path / "s").exists()
 
 

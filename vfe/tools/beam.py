@@ -9,7 +9,9 @@ What stands after `--` goes to Beam as it is.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import pickle
 from collections.abc import Iterator, Sequence
@@ -43,13 +45,17 @@ def pipeline_options(runner: str, options: Sequence[str]) -> Any:
   """`apache_beam.options.pipeline_options.PipelineOptions` of a runner, which must exist."""
   load()
   module = importlib.import_module("apache_beam.options.pipeline_options")
+  said = io.StringIO()
   try:
-    chosen = module.PipelineOptions([f"--runner={runner}", *options])
-    runner = chosen.view_as(module.StandardOptions).runner
-    importlib.import_module("apache_beam.runners").create_runner(runner)
+    with contextlib.redirect_stderr(said):
+      chosen = module.PipelineOptions([f"--runner={runner}", *options])
+      chosen.get_all_options()  # reads the values, which it would do later
+      runner = chosen.view_as(module.StandardOptions).runner
+      importlib.import_module("apache_beam.runners").create_runner(runner)
   except (ValueError, ImportError, SystemExit) as error:
-    reason = " ".join(str(error).split()) or "Beam does not take these options"
-    raise UserError(f"--runner={runner} {' '.join(options)}: {reason}") from error
+    usage = isinstance(error, SystemExit)
+    reason = said.getvalue().strip().splitlines()[-1] if usage else " ".join(str(error).split())
+    raise UserError(f"{' '.join([f'--runner={runner}', *options])}: {reason}") from error
   return chosen
 
 

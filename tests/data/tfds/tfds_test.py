@@ -15,7 +15,7 @@ from vfe.data import decode, pipeline, sources, tabletop
 from vfe.data.diving48 import VOCABULARY
 from vfe.data.record import VideoRecord
 from vfe.data.tabletop.world import World
-from vfe.data.tfds import base
+from vfe.data.tfds import base, source
 from vfe.data.tfds.tabletop import VfeTabletop
 from vfe.errors import UserError
 from vfe.tools import build, prepare
@@ -84,8 +84,8 @@ assert not {{"tensorflow", "apache_beam", "jax"}} & set(sys.modules)
 def test_shards_can_be_prepared_from_it(data_dir, tmp_path):
   flags = [f"--path={data_dir}", f"--out={tmp_path / 's'}", "--workers=1", "--short_side=16"]
   prepare.main(["--source=tfds", *flags])
-  source = sources.open_source(data_config(tmp_path / "s", "shards"), "train")
-  assert len(source) == 5 and decode.probe(source[0]).height == 16
+  prepared = sources.open_source(data_config(tmp_path / "s", "shards"), "train")
+  assert len(prepared) == 5 and decode.probe(prepared[0]).height == 16
 
 
 def test_it_is_made_once(data_dir, capsys):
@@ -178,3 +178,17 @@ def test_seconds_survive_exactly(tmp_path):
   example = base.example(record, read=lambda item: item)[1]
   back = features.deserialize_example_np(features.serialize_example(example))
   assert (back["start"], back["end"], back["video"]) == (0.1, 2.2, record.data)
+
+
+@pytest.mark.parametrize(
+  "stored, text",
+  [
+    (b'{"caption": "a"}', {"caption": "a"}),
+    (b"A man jumps.", {"text": "A man jumps."}),
+    (b"7", {"text": "7"}),
+    (b"\xff", {"text": "\ufffd"}),
+    (b"", {}),
+  ],
+)
+def test_text_of_others_is_kept_as_text(stored, text):
+  assert source.text_of(stored) == text

@@ -56,15 +56,14 @@ class TfdsSource:
 
   def __getitem__(self, index: int) -> VideoRecord:
     example = self._data[index]
-    name = example.get("name", b"")
-    text = example.get("text")
+    name = _string(example.get("name", b""))
     return VideoRecord(
-      name=f"{self.name}[{index}]" + (f" ({name.decode()})" if name else ""),
+      name=f"{self.name}[{index}]" + (f" ({name})" if name else ""),
       data=example[_VIDEO],
       start=_seconds(example.get("start")),
       end=_seconds(example.get("end")),
       labels={head: _at(example, place) for head, (place, _) in self._heads.items()},
-      text=json.loads(text) if text else {},
+      text=text_of(example.get("text", b"")),
     )
 
 
@@ -126,6 +125,22 @@ def _label_features(folder: str, features: Any) -> dict[str, tuple[tuple[str, ..
     places |= {("labels", name): feature for name, feature in known["labels"].items()}
   is_label = lambda feature: isinstance(feature, tfds.features.ClassLabel)
   return {place[-1]: (place, feature) for place, feature in places.items() if is_label(feature)}
+
+
+def text_of(value: bytes | str) -> Mapping[str, Any]:
+  """The feature `text`: a JSON object, or in data sets of others any text, then as "text"."""
+  text = _string(value)
+  try:
+    known = json.loads(text)
+  except json.JSONDecodeError:
+    known = text
+  if isinstance(known, dict):
+    return known
+  return {"text": text} if text else {}
+
+
+def _string(value: Any) -> str:
+  return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _at(example: Mapping[str, Any], place: tuple[str, ...]) -> int:
