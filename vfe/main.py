@@ -8,12 +8,12 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vfe import config as configs
 from vfe.errors import UserError
+from vfe.tools import recipes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, e.g. configs/lvmae_128.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Default: runs/<config>[-<variant>].")
@@ -36,13 +36,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-  given = next((a for a in argv if a.startswith("--config=")), None)
-  if given:
-    path = given.removeprefix("--config=").partition(":")[0]
-    if not pathlib.Path(path).is_file():
-      raise UserError(f"--config={path}: no such file.")
-  elif not {"--help", "-h", "--helpfull"} & set(argv):
-    raise UserError("--config is missing; try --config=configs/lvmae_128.py:demo")
+  given = recipes.named(argv)
+  if given is None and not {"--help", "-h", "--helpfull"} & set(argv):
+    raise recipes.missing()
   try:
     return flags.FLAGS(list(argv))
   except UserError:
@@ -51,40 +47,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])]
     near = configs.nearest(error.flagname, ours)
     raise UserError(f"--{error.flagname} is unknown ({near}).") from error
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    raise _config_error(argv, given, error) from error
-
-
-def _config_error(argv: Sequence[str], given: str, error: Exception) -> Exception:
-  """Which `--config.key=value` was not taken, with the nearest key or the type that it should be.
-
-  absl names neither. An error of another origin is given back.
-  """
-  config = _parsed(given)
-  known = configs.flat_keys(config)
-  for argument in argv:
-    if argument.startswith("--config."):
-      key, _, value = argument.removeprefix("--config.").partition("=")
-      if key not in known:
-        return UserError(f"--config.{key} is unknown ({configs.nearest(key, known)}).")
-      try:
-        _parsed(given, argument)
-      except Exception:
-        kind = configs.type_of(config, key).__name__
-        return UserError(f"--config.{key}={value!r} is not of type {kind}.")
-  return UserError(str(error).splitlines()[0]) if isinstance(error, flags.Error) else error
-
-
-def _parsed(*arguments: str) -> ml_collections.ConfigDict:
-  """The config as these arguments alone make it, apart from the program's own flags."""
-  holder = flags.FlagValues()
-  config_flags.DEFINE_config_file("config", None, "", flag_values=holder)
-  typed, sys.argv = sys.argv, ["vfe", *arguments]  # config_flags reads its overrides from there
-  try:
-    holder(sys.argv)
-  finally:
-    sys.argv = typed
-  return holder.config
+  except recipes.REFUSALS as error:
+    raise recipes.explained(argv, given, error) from error
 
 
 def main(argv: Sequence[str]) -> None:
