@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from vfe.learn import state as states
-from vfe.learn.step import Update, apply, gradients
+from vfe.learn.step import Update, apply, cached_gradients, gradients
 
 ROWS = 8
 
@@ -49,6 +49,65 @@ def test_the_gradient_is_that_of_the_weighted_mean(batch, params):
   found = gradients(loss, params, {"rows": jnp.int32(0)}, batch)
   mean = lambda p: loss(p, {"rows": 0}, batch)[0] / jnp.sum(batch["weight"])
   np.testing.assert_allclose(found.grads["w"], jax.grad(mean)(params)["w"], rtol=1e-6)
+
+
+def contrastive_batch():
+  rng = np.random.default_rng(1)
+  draw = lambda: jnp.asarray(rng.normal(size=(ROWS, 5)), jnp.float32)
+  return {"video": draw(), "text": draw()}
+
+
+def embed(params, part):
+  """Two towers with a hidden layer, rows of length 1."""
+
+  def tower(name):
+    rows = jnp.tanh(part[name] @ params[name]) @ params["shared"]
+    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+
+  return {name: tower(name) for name in ("video", "text")}
+
+
+def info_nce(params, embeddings, extra, batch):
+  """Every row is a negative of every other, so a part of the batch alone has another loss."""
+  logits = embeddings["video"] @ embeddings["text"].T * jnp.exp(params["temperature"])
+  rows = -jnp.diag(jax.nn.log_softmax(logits, 0) + jax.nn.log_softmax(logits, 1))
+  weight = jnp.float32(len(rows))
+  return jnp.sum(rows), weight, {"loss": (jnp.sum(rows), weight)}, {"seen": extra["seen"] + weight}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+def test_cached_embeddings_give_the_gradient_of_the_whole_contrastive_batch(parts):
+  keys = jax.random.split(jax.random.key(0), 3)
+  params = {
+    "video": jax.random.normal(keys[0], (5, 7)),
+    "text": jax.random.normal(keys[1], (5, 7)),
+    "shared": jax.random.normal(keys[2], (7, 4)),
+    "temperature": jnp.float32(1.0),
+  }
+  batch, extra = contrastive_batch(), {"seen": jnp.float32(0)}
+  whole = jax.value_and_grad(
+    lambda p: info_nce(p, embed(p, batch), extra, batch)[0] / ROWS
+  )  # of JAX, on the whole batch at once
+  found = jax.jit(
+    lambda p: cached_gradients(embed, info_nce, p, extra, batch, parts=parts)
+  )(params)
+  loss, grads = whole(params)
+  np.testing.assert_allclose(found.loss, loss, rtol=1e-6)
+  for name, leaf in grads.items():
+    np.testing.assert_allclose(found.grads[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
+  assert float(found.extra["seen"]) == ROWS
+
+
+def test_accumulation_would_change_a_contrastive_loss():
+  """So that the test above could fail."""
+  batch = contrastive_batch()
+  params = {"video": jnp.ones((5, 7)), "text": jnp.eye(5, 7), "shared": jnp.eye(7, 4)}
+  params["temperature"] = jnp.float32(1.0)
+  loss = lambda params, extra, part: info_nce(params, embed(params, part), extra, part)
+  one, two = (
+    gradients(loss, params, {"seen": jnp.float32(0)}, batch, accumulate=n).loss for n in (1, 2)
+  )
+  assert abs(one - two) > 0.1
 
 
 def update(**changes):

@@ -9,12 +9,19 @@ from vfe.tokens.tubelets import gather_tubelets, tubelets, untubelets
 LAYOUT = Layout.of_video(4, 12, (2, 4, 3))
 
 
+@pytest.fixture(params=["cpu", "tpu"])
+def platform(request, monkeypatch):
+  """A TPU lays tubelets out in another way; both ways run anywhere."""
+  monkeypatch.setattr("vfe.tokens.tubelets.platform", lambda: request.param)
+  return request.param
+
+
 @pytest.fixture(scope="module")
 def video():
   return np.random.default_rng(0).integers(0, 256, (2, 4, 12, 12, 3), np.uint8)
 
 
-def test_a_tubelet_is_a_box_of_the_video_with_channels_last(video):
+def test_a_tubelet_is_a_box_of_the_video_with_channels_last(video, platform):
   cut = tubelets(jnp.asarray(video), LAYOUT)
   for token, (t, y, x) in enumerate(LAYOUT.coordinates()):
     box = video[:, 2 * t : 2 * t + 2, 4 * y : 4 * y + 4, 3 * x : 3 * x + 3]
@@ -25,7 +32,7 @@ def test_untubelets_is_the_inverse(video):
   np.testing.assert_array_equal(untubelets(tubelets(jnp.asarray(video), LAYOUT), LAYOUT), video)
 
 
-def test_gathered_tubelets_are_the_selected_ones(video):
+def test_gathered_tubelets_are_the_selected_ones(video, platform):
   selection = jnp.asarray([[0, 5, 23], [1, 2, 12]], jnp.int32)
   gathered = gather_tubelets(jnp.asarray(video), LAYOUT, selection)
   assert gathered.dtype == jnp.uint8

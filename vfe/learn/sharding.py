@@ -29,6 +29,16 @@ REPLICATED = "replicated"
 # (regex over the leaf's name, an axis name or None for each dimension after the layers' one)
 Rule = tuple[str, str | Sequence[str | None]]
 
+# The tensor axis: heads and hidden units lie over it, so that a layer's two products need one sum.
+TENSOR_RULES: tuple[Rule, ...] = (
+  (r"(^|/)attention/(query|key|value)/kernel$", (None, "tensor")),
+  (r"(^|/)attention/(query|key|value)/bias$", ("tensor",)),
+  (r"(^|/)attention/out/kernel$", ("tensor", None)),
+  (r"(^|/)mlp/up/kernel$", (None, "tensor")),
+  (r"(^|/)mlp/up/bias$", ("tensor",)),
+  (r"(^|/)mlp/down/kernel$", ("tensor", None)),
+)
+
 
 def make_mesh(sizes: Sizes | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh over all devices with the axes data, fsdp, tensor and context.
@@ -92,7 +102,7 @@ def to_global(batch: Any, sharding: NamedSharding) -> Any:
   return jax.make_array_from_process_local_data(sharding, batch)
 
 
-def shardings(shapes: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
+def shardings(shapes: Any, mesh: Mesh, rules: Sequence[Rule] = TENSOR_RULES) -> Any:
   """A NamedSharding for every leaf of a State, or of any tree of arrays.
 
   A rule gives its dimensions their axes. Of the dimensions that are then free, `fsdp` takes the
@@ -105,7 +115,7 @@ def shardings(shapes: Any, mesh: Mesh, rules: Sequence[Rule] = ()) -> Any:
     mesh: from `make_mesh`.
     rules: (regex, spec) pairs; spec has an axis name or None for each dimension (for leaves of
       stacked blocks without the layers' dimension, which stays whole: the scan runs over it), or is
-      "replicated".
+      "replicated". Default: those of the transformer's layers over `tensor`.
 
   Raises:
     UserError: two rules match a leaf with different specs, or a spec does not fit its leaf.

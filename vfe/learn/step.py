@@ -66,7 +66,46 @@ def gradients(
     extra, summed = one(extra, batch)
   else:
     extra, summed = _accumulated(one, extra, _parts(batch, accumulate))
-  grads, loss_sum, weight, metrics = summed
+  return _divided(*summed, extra)
+
+
+def cached_gradients(
+  embed: Callable, loss: Callable, params: Params, extra: Any, batch: Any, *, parts: int
+) -> Gradients:
+  """The gradients of a loss that needs the embeddings of all rows at once, a contrastive one.
+
+  Accumulation would give each row the negatives of its own part only. Here the rows are embedded
+  twice, `parts` of the batch one after another: without gradients, for the loss and its gradient
+  with respect to every embedding; then again, to carry those back (Gao et al. 2021, arXiv
+  2101.06983). The result is the whole batch's, with the activations of one part.
+
+  Args:
+    embed: (params, part of the batch) -> a tree of arrays with a row for each of its rows; the same
+      whenever it is called, so what is random in it comes from keys of its rows.
+    loss: (params, embeddings of all rows in their order, extra, batch) -> (sum, weight, metrics,
+      extra); of params it may use others than `embed`, a temperature say, or the same.
+    parts: divides the rows.
+  """
+  cut = _parts(batch, parts)
+  embeddings = jax.lax.map(lambda part: embed(params, part), cut)
+
+  def total(params, embeddings):
+    loss_sum, weight, metrics, new = loss(params, embeddings, extra, batch)
+    return loss_sum, (weight, metrics, new)
+
+  both = jax.value_and_grad(total, (0, 1), has_aux=True)
+  (loss_sum, (weight, metrics, extra)), (direct, wanted) = both(params, _joined(embeddings))
+
+  def carry_back(grads, part):
+    rows, wanted = part
+    _, back = jax.vjp(lambda params: embed(params, rows), params)
+    return jax.tree.map(jnp.add, grads, back(wanted)[0]), None
+
+  grads, _ = jax.lax.scan(carry_back, direct, (cut, _parts(wanted, parts)))
+  return _divided(grads, loss_sum, weight, metrics, extra)
+
+
+def _divided(grads, loss_sum, weight, metrics, extra) -> Gradients:
   weight = jnp.maximum(weight, 1e-12)
   grads = jax.tree.map(lambda g: g / weight, grads)
   return Gradients(grads, loss_sum / weight, metrics, extra)
@@ -93,6 +132,11 @@ def _parts(batch: Any, parts: int) -> Any:
   return jax.tree.map(
     lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch
   )
+
+
+def _joined(parts: Any) -> Any:
+  """The inverse of `_parts`."""
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
 def apply(
