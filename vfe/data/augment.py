@@ -33,8 +33,9 @@ class Crop:
 
     image = Image.fromarray(picture)
     image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self.box)
-    pixels = np.asarray(image)
-    return pixels[:, ::-1] if self.flip else pixels
+    if self.flip:  # here: NumPy takes half as long as the whole resize to copy mirrored pixels
+      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(image)
 
   def clip(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T S S 3"]:
     """The same crop of every frame."""

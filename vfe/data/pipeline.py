@@ -39,7 +39,7 @@ from vfe.errors import UserError
 
 __all__ = [
   "Batches", "ClipSpec", "block_dataset", "clip_spec", "eval_dataset", "iterate", "local_rows",
-  "train_dataset",
+  "slots", "train_dataset",
 ]
 
 SHARED_MEMORY = 2 << 30  # with less of it free, batches leave the workers through pipes
@@ -73,8 +73,13 @@ def train_dataset(
       f"batch={batch} is not a multiple of data.views={spec.views}, and a clip's views go into one "
       f"step; use a batch of {-(-batch // spec.views) * spec.views}."
     )
-  slots = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(_with_words)
-  return _batches(slots, TrainReader(source, spec), batch, rows, spec.views)
+  return _batches(slots(source, seed=seed), TrainReader(source, spec), batch, rows, spec.views)
+
+
+def slots(source: Source, *, seed: int) -> grain.MapDataset:
+  """What training reads: endless (record index, four random words), reshuffled every epoch."""
+  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+  return records.random_map(_with_words)
 
 
 def eval_dataset(
@@ -86,9 +91,9 @@ def eval_dataset(
   so every process has the same number of steps. The rows of an unreadable video are not valid
   either and carry its fault: a replacement would be counted as the video it stands for.
   """
-  slots = grain.MapDataset.range(len(source))
+  records = grain.MapDataset.range(len(source))
   views = spec.eval_clips * spec.eval_crops
-  return _batches(slots, EvalReader(source, spec), batch, rows, views)
+  return _batches(records, EvalReader(source, spec), batch, rows, views)
 
 
 def block_dataset(
@@ -100,8 +105,8 @@ def block_dataset(
   last block of a video repeats its last frame, `repeated` times. An unreadable video has one row,
   not valid. Counting the blocks opens every video once.
   """
-  slots = grain.MapDataset.source(_blocks(source, spec))
-  return _batches(slots, BlockReader(source, spec), batch, rows, 1)
+  blocks = grain.MapDataset.source(_blocks(source, spec))
+  return _batches(blocks, BlockReader(source, spec), batch, rows, 1)
 
 
 def local_rows(sharding: Any, batch: int) -> Int[np.ndarray, "b"]:
