@@ -109,6 +109,12 @@ def tiny_pixels():
 
 
 @pytest.fixture(scope="session")
+def tiny_pixels_changes():
+  """The changes that make `tiny_pixels`, as `tiny_changes`."""
+  return TINY | PIXELS
+
+
+@pytest.fixture(scope="session")
 def tiny_changes():
   """The tiny recipe's changes by dotted key, for processes that are started with them."""
   return dict(TINY)

@@ -129,7 +129,11 @@ def decided(choose: Callable[[], T]) -> T:
 
 
 def summed(numbers: Mapping[str, float | int]) -> dict[str, float | int]:
-  """The sums over all processes, which give the same names. Waits for all of them."""
+  """The sums over all processes, which give the same names. Waits for all of them.
+
+  It is a computation on the devices: on the CPU no other that needs several processes may be under
+  way, as nothing would keep the two in the same order everywhere.
+  """
   if client() is None:
     return dict(numbers)
   mine = np.asarray(list(numbers.values()), np.float32)

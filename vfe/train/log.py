@@ -25,14 +25,18 @@ class Log:
     """Takes the metrics of one step: (sum, weight) by name. Waits for nothing."""
     self._unread.append(metrics)
 
-  def line(self, done: int, guard: Guard, beside: dict[str, float]) -> None:
-    """Writes the means since the last line, learning rates, rates, and what is given beside.
+  def line(self, done: int, guard: Guard, beside: Callable[[], dict[str, float]]) -> None:
+    """Writes the means since the last line, learning rates, rates, and what `beside` gives.
+
+    `beside` may ask other processes: it is called when no step is under way. (On the CPU nothing
+    keeps two computations that need other processes in the same order on all of them.)
 
     Raises:
       UserError: too many updates in a row were skipped.
     """
-    found = means(self._unread) | learning_rates(self._stage, done - 1) | beside
+    found = means(self._unread)
     guard = jax.device_get(guard)
+    found |= learning_rates(self._stage, done - 1) | beside()
     if guard.step >= done - len(self._unread):
       limit = self._stage.setting.config.guard.steps_in_a_row
       report_skipped(self._stage.name, guard, done, self._say, limit)

@@ -90,7 +90,7 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
             batch = next(feed)
 
         if last or _due(done, config.log.every):
-          log.line(done, state.guard, feed.metrics())
+          log.line(done, state.guard, feed.metrics)
         if not last and _due(done, config.evaluate.every):
           with clock("eval"):
             writer.scalars(done, _evaluate(evaluations, stage.evaluated(state), frozen, None))
