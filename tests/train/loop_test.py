@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,8 +15,10 @@ from vfe.learn.step import gradients
 from vfe.stages import stage_class
 from vfe.stages.stage import Setting
 from vfe.train import loop
+from vfe.train.checkpoints import Checkpoints
 from vfe.train.clock import Clock
 from vfe.train.feed import Feed
+from vfe.train.log import Log
 from vfe.train.writers import read_scalars
 
 
@@ -105,6 +109,86 @@ def test_memory_of_the_step_and_its_parameters_are_written_down(on_one, folder_o
   memory = json.loads((folder_of_one / "texts" / "memory.txt").read_text())
   assert memory["temp_bytes"] > 0
   assert "mask_token" in (folder_of_one / "texts" / "parameters_model.txt").read_text()
+
+
+class Reads:
+  """Makes every way from an array to the host raise in the loop's thread, unless it may."""
+
+  def __init__(self, monkeypatch):
+    self.allowed = True
+    array = type(jnp.zeros(()))
+    for name in ("_value", "__array__", "__float__", "__int__", "__bool__", "__index__", "tolist"):
+      monkeypatch.setattr(array, name, self._guarded(array, name))
+    for module, name in ((jax, "device_get"), (np, "asarray"), (np, "array"), (np, "copyto")):
+      monkeypatch.setattr(module, name, self._checked(getattr(module, name)))
+
+  def _guarded(self, array, name):
+    attribute = getattr(array, name)
+    if isinstance(attribute, property):
+      return property(self._checked(attribute.fget))
+    return self._checked(attribute)
+
+  def _checked(self, read):
+    def checked(value, *rest, **named):
+      if threading.current_thread() is threading.main_thread() and not self.allowed:
+        held = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+        assert not held, "the device was read between two lines of the log"
+      return read(value, *rest, **named)
+
+    return checked
+
+  def between(self, function, *, before, after):
+    """`function`, with reading allowed or not from before it, and from after it."""
+
+    def call(*given, **named):
+      self.allowed = before
+      try:
+        return function(*given, **named)
+      finally:
+        self.allowed = after
+
+    return call
+
+
+@pytest.fixture
+def reads(monkeypatch):
+  """Reading is an error from the first step to the last, but for log lines and checkpoints."""
+  found = Reads(monkeypatch)
+  monkeypatch.setattr(Clock, "start", found.between(Clock.start, before=True, after=False))
+  monkeypatch.setattr(Clock, "finish", found.between(Clock.finish, before=True, after=True))
+  for kind, name in ((Log, "line"), (Checkpoints, "save")):
+    allowed = found.between(getattr(kind, name), before=True, after=False)
+    monkeypatch.setattr(kind, name, allowed)
+  return found
+
+
+READING = {
+  "float": float,
+  "int": int,
+  "bool": bool,
+  "item": lambda x: x.item(),
+  "tolist": lambda x: x.tolist(),
+  "asarray": np.asarray,
+  "array": np.array,
+  "device_get": jax.device_get,
+  "format": "{:.1f}".format,
+}
+
+
+@pytest.mark.parametrize("how", READING)
+def test_every_way_of_reading_an_array_is_seen(how, reads):
+  value = jnp.ones(())
+  reads.allowed = False
+  read = {"asarray": np.asarray, "array": np.array, "device_get": jax.device_get}  # as they are now
+  with pytest.raises(AssertionError, match="between two lines"):
+    read.get(how, READING[how])(value)
+  reads.allowed = True
+
+
+def test_nothing_is_read_from_the_device_between_two_lines_of_the_log(tiny_pixels, tmp_path, reads):
+  config = tiny_pixels({"pretrain.steps": 7, "log.every": 3, "checkpoint.every": 3})
+  found = losses(make(config, "pretrain", tmp_path, 1))
+  assert len(found) == 3 and reads.allowed  # lines at steps 3, 6 and 7
 
 
 def test_the_profiler_switch_leaves_a_trace_of_its_steps(tiny_pixels, tmp_path):
