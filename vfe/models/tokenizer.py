@@ -23,6 +23,8 @@ from vfe.nn.topk import TOPK
 
 Params = Mapping[str, Any]
 
+ENCODING = ("encoder", "scorer")  # the parameters that `tokenize_clip` reads; the rest draws
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:

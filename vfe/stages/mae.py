@@ -17,7 +17,7 @@ from vfe.evaluate.pictures import KeptTokens, Several
 from vfe.learn.state import Params
 from vfe.models import flops, fsq
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
-from vfe.models.tokenizer import TokenizerConfig, tokenize_clip
+from vfe.models.tokenizer import ENCODING, TokenizerConfig, tokenize_clip
 from vfe.nn.random import row_keys
 from vfe.stages.encoder import encoder_config, execution, warm_encoder
 from vfe.stages.stage import Batch, Setting, Stage
@@ -150,7 +150,9 @@ class MAEStage(Stage):
   def frozen(self) -> dict[str, Params]:
     """The tokenizer, where targets are not stored."""
     export = self.setting.inputs.get("tokenizer")
-    return {"tokenizer": export.params} if export and not self.stored else {}
+    if export is None or self.stored:
+      return {}
+    return {"tokenizer": {part: export.params[part] for part in ENCODING}}
 
   def tokens(self) -> int:
     """Visible tokens of a clip."""
