@@ -33,7 +33,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
       seed=0,
       precision="auto",
       mesh=dict(data=-1, fsdp=1, tensor=1, context=1),
-      hosts=dict(heartbeat_timeout_seconds=100),
+      hosts=dict(heartbeat_timeout_seconds=100),  # JAX's default
       log=dict(every=50, tensorboard=True),
       evaluate=dict(every=0),  # 0: at the end of a stage only
       checkpoint=dict(every=1000, keep=1),

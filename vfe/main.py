@@ -1,5 +1,8 @@
 """python -m vfe.main --config=configs/lvmae_128.py: config in, stages run in order, results out.
 
+Exit codes: 0 finished; 2 a user's mistake; 75 stopped by SIGTERM or Ctrl-C, the same command goes
+on; 1 a mistake of ours.
+
 This file is imported again by every decoding worker, so it imports nothing heavy.
 """
 
