@@ -126,3 +126,18 @@ def test_on_a_terminal_progress_is_one_line_below_what_is_said(now):
 
 def test_durations():
   assert [clocks.duration(s) for s in (42.0, 185.0, 7400.0)] == ["42 s", "3:05 min", "2:03 h"]
+
+
+@pytest.mark.parametrize(("waited", "shown"), [(1, True), (0.2, False)])
+def test_a_large_share_of_waiting_for_data_is_shown(now, waited, shown):
+  out = io.StringIO()
+  clock = clocks.Clock(out, now)
+  clock.start("pretrain", 0, 10, rows=8)
+  with clock("data"):
+    now.go(waited)
+  with clock("step"):
+    now.go(4 - waited)
+  clock.rates(1)
+  clock.progress(1, {"loss": 0.5})
+  assert ("loss 0.5, 25% of the time waiting for data" in out.getvalue()) == shown
+  assert "loss 0.5" in out.getvalue()

@@ -14,6 +14,8 @@ import jax
 PLAIN_EVERY = 20.0
 BAR_EVERY = 0.2
 
+STARVED = 0.1  # a larger share of the time in waiting for data is shown beside the progress
+
 # What is not training: left out of the rates.
 BESIDE = ("compile", "checkpoint", "eval")
 
@@ -82,6 +84,7 @@ class Clock:
     self._spent: dict[str, float] = collections.defaultdict(float)
     self._lap = _Lap(self._started, {}, 0)
     self._rows = self._tokens = 0
+    self._data_share = 0.0
     self._progress: Progress | None = None
 
   @contextlib.contextmanager
@@ -134,14 +137,22 @@ class Clock:
     measured = {"rate/steps_per_s": speed, "rate/clips_per_s": speed * self._rows}
     if self._tokens:
       measured["rate/tokens_per_s"] = speed * self._rows * self._tokens
-    measured["time/data_share"] = seconds.get("data", 0.0) / training
+    self._data_share = seconds.get("data", 0.0) / training
+    measured["time/data_share"] = self._data_share
     self._lap = _Lap(self._since, spent, step)
     return measured | {f"time/{name}": value for name, value in seconds.items() if value}
 
   def progress(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Shows that `step` steps are done, with the loss where there is one."""
+    """Shows that `step` steps are done, with the loss where there is one.
+
+    Also the share of the time that was spent waiting for data, as `rates` last found it, where it
+    is large.
+    """
+    notes = [f"loss {scalars['loss']:.4g}"] if "loss" in scalars else []
+    if self._data_share >= STARVED:
+      notes.append(f"{self._data_share:.0%} of the time waiting for data")
     if self._progress is not None:
-      self._progress(step, f"loss {scalars['loss']:.4g}" if "loss" in scalars else "")
+      self._progress(step, ", ".join(notes))
 
   def finish(self) -> None:
     """The stage has taken its last step."""

@@ -1,6 +1,8 @@
 """Batches on their way to the mesh: counted, checked for faults, made global."""
 
 import collections
+import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ from vfe.data.faults import Fault, reason
 from vfe.data.streams import Stream
 from vfe.errors import UserError
 from vfe.learn import hosts, sharding
+
+PROBE_SECONDS = 5.0  # that a probe of the pipeline takes at most, or one batch if that takes longer
 
 # What a batch carries for the host only: it would cost a transfer and is never computed on.
 HOST_ONLY = ("record", "view", "start", "repeated", "fault", "faulty")
@@ -68,7 +72,12 @@ class Faults:
 
 
 class Feed:
-  """An endless iterator of global batches `{stream: {name: jax.Array}}` from step `start`."""
+  """An endless iterator of global batches `{stream: {name: jax.Array}}` from step `start`.
+
+  Attributes:
+    frames: of video in a batch, over all processes.
+    buffered: bytes of this process's buffers once they are full; known after the first batch.
+  """
 
   def __init__(
     self,
@@ -80,6 +89,10 @@ class Feed:
     max_fault_share: float,
     say: Callable[[str], None],
   ):
+    self.frames = sum(stream.batch * stream.spec.frames for stream in streams.values())
+    self.buffered = 0
+    self._streams = streams
+    self._drawn: collections.deque[dict[str, Any]] = collections.deque()
     self._sharding = sharding.batch_sharding(mesh)
     self._faults = {n: Faults(s, max_fault_share, say) for n, s in streams.items()}
     self._iterators = {
@@ -91,10 +104,35 @@ class Feed:
     return self
 
   def __next__(self) -> dict[str, Any]:
-    batch = {name: next(iterator) for name, iterator in self._iterators.items()}
+    batch = self._drawn.popleft() if self._drawn else self._draw()
     for name, part in batch.items():
       self._faults[name].count(part)
     return {name: to_mesh(part, self._sharding) for name, part in batch.items()}
+
+  def probe(self, now: Callable[[], float] = time.perf_counter) -> float:
+    """Batches a second that this process's pipeline gives when nobody is in its way.
+
+    Call it when the first batch has come: the pipeline is warm then and its buffers are empty. The
+    batches that it draws are kept for the steps that they are of.
+    """
+    # As many come at once as are made at once; whole rounds of these are needed to tell the rate.
+    at_once = max(
+      stream.workers or min(stream.buffer, os.cpu_count() or 1) for stream in self._streams.values()
+    )
+    began = now()
+    while len(self._drawn) < 2 * at_once and (not self._drawn or now() - began < PROBE_SECONDS):
+      self._drawn.append(self._draw())
+    return len(self._drawn) / max(now() - began, 1e-9)
+
+  def _draw(self) -> dict[str, Any]:
+    """The next batch, still of this process alone."""
+    batch = {name: next(iterator) for name, iterator in self._iterators.items()}
+    if not self.buffered:
+      self.buffered = sum(
+        max(stream.workers, 1) * stream.buffer * _bytes(batch[name])
+        for name, stream in self._streams.items()
+      )
+    return batch
 
   def metrics(self) -> dict[str, float]:
     """Shares of unreadable and short clips, over all streams summed by name."""
@@ -108,6 +146,10 @@ class Feed:
     """Ends the decoding workers."""
     for iterator in self._iterators.values():
       iterator.close()
+
+
+def _bytes(batch: dict[str, Any]) -> int:
+  return sum(array.nbytes for array in jax.tree.leaves(batch))
 
 
 def to_mesh(batch: dict[str, Any], where: jax.sharding.Sharding, keep: tuple[str, ...] = ()) -> Any:

@@ -15,6 +15,7 @@ from vfe.learn.optimizer import count_parameters
 from vfe.learn.state import Params, State
 from vfe.stages.stage import Stage
 from vfe.train import cost
+from vfe.train.budget import Budget
 from vfe.train.checkpoints import Checkpoints
 from vfe.train.clock import Clock
 from vfe.train.evaluation import Evaluation
@@ -65,9 +66,10 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
       say("waiting for the first batch")
       with clock("data"):
         batch = next(feed)
+        budget = Budget(feed, say)
       say("compiling the training step")
       with clock("compile"):
-        step_function = made.step.lower(state, frozen, batch).compile()
+        step_function = hosts.compiled(made.step, state, frozen, batch)
       writer.memory(step_function)
     profile = Profile(config.profile, folder, start)
     waiting: collections.deque[Any] = collections.deque()
@@ -76,12 +78,14 @@ def train(stage: Stage, *, meta: dict[str, Any], clock: Clock, yes: bool) -> Tra
     with Stop() as stop:
       for done in range(start + 1, steps + 1):
         profile.before(done - 1)
+        budget.before()
         with clock("step"):
           # Metrics are of the state before this update; the old state's buffers are given up.
           state, metrics = step_function(state, frozen, batch)
           waiting.append(metrics)
           if len(waiting) > IN_FLIGHT:
             jax.block_until_ready(waiting.popleft())
+          budget.after(metrics)
         profile.after(done, metrics)
         log.add(metrics)
         last = stop.after(done) or done == steps
@@ -123,7 +127,8 @@ def _restored_or_new(
   cost.confirm(stage, made, stage.steps, yes=yes)
   say("initialising")
   with clock("initialise"):
-    state = jax.jit(stage.init_state, out_shardings=made.layout)(made.rng)
+    init = jax.jit(stage.init_state, out_shardings=made.layout)
+    state = hosts.compiled(init, made.rng)(made.rng)
     return _warmed(state, stage.warm(), made.layout)
 
 
