@@ -94,7 +94,7 @@ def plan(config: ml_collections.ConfigDict, name: str, devices: Sequence[jax.Dev
   try:
     with jax.set_mesh(mesh):
       compiled = made.compile()
-    memory, text = _memory(made, compiled.memory_analysis()), compiled.as_text()
+    memory, text = memory_of(made, compiled.memory_analysis()), compiled.as_text()
     traffic, needs = hlo.traffic(text), memory.peak
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
@@ -127,7 +127,8 @@ def needed(message: str) -> int:
   return int(float(found[1]) * UNITS[found[2]]) if found else 0
 
 
-def _memory(made: Program, analysis: Any) -> Memory:
+def memory_of(made: Program, analysis: Any) -> Memory:
+  """The compiler's `memory_analysis()` of a step, by what it is for."""
   groups = made.state.groups.values()
   parts = {
     "parameters": on_one_device([group.params for group in groups]),
