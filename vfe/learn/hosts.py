@@ -141,6 +141,18 @@ def summed(numbers: Mapping[str, float | int]) -> dict[str, float | int]:
   return dict(zip(numbers, total.tolist(), strict=True))
 
 
+def compiled(function: Any, *given: Any) -> Any:
+  """A jitted function compiled for its arguments, once every process has compiled it.
+
+  Without that, a process that found the program in its cache would wait for the others inside of
+  the computation, where the patience is that of the transport: 30 seconds on the CPU.
+  """
+  made = function.lower(*given).compile()
+  if client() is not None:
+    client().wait_at_barrier(f"vfe/compiled/{next(_turns)}", FOREVER)
+  return made
+
+
 def put(tree: Any, layout: Any) -> Any:
   """Global arrays of values that every process holds whole. Nothing is sent between processes.
 

@@ -92,10 +92,13 @@ class TargetsStage(Stage):
       tokens = tokenize_clip(self.tokenizer, params, batch["video"], self.dtype)
       return batch["record"], tokens.codes, tokens.importance, batch["valid"]
 
+    program = None
     with pipeline.iterate(dataset, workers=data.workers, buffer=data.buffer) as batches:
       for batch in batches:
         used = {name: batch[name] for name in ("video", "record", "valid")}
-        found = jax.tree.map(np.asarray, tokenize(params, sharding.to_global(used, rows)))
+        given = params, sharding.to_global(used, rows)
+        program = program or hosts.compiled(tokenize, *given)
+        found = jax.tree.map(np.asarray, program(*given))
         for record, codes, importance, valid in zip(*found, strict=True):
           if record >= 0:
             yield int(record), codes, importance, bool(valid)

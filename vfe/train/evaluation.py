@@ -32,6 +32,7 @@ class Evaluation:
       return outputs, {name: batch[name] for name in small if name in batch}
 
     self._predict = jax.jit(predict, out_shardings=everywhere)
+    self._compiled: Any = None
 
   def run(self, params: Any, frozen: Any, folder: pathlib.Path | None = None) -> dict[str, float]:
     """One pass: metrics by `<evaluator>/<metric>`; files are written where a folder is given."""
@@ -40,6 +41,8 @@ class Evaluation:
     collector = self._evaluator.collector()
     folder = folder if hosts.first() else None
     for batch in batches:
-      outputs, small = self._predict(params, frozen, to_mesh(batch, self._sharding, KEPT))
-      collector.collect(*jax.tree.map(np.asarray, (outputs, small)))
+      given = params, frozen, to_mesh(batch, self._sharding, KEPT)
+      if self._compiled is None:
+        self._compiled = hosts.compiled(self._predict, *given)
+      collector.collect(*jax.tree.map(np.asarray, self._compiled(*given)))
     return {f"{self.name}/{key}": value for key, value in collector.finish(folder).items()}
