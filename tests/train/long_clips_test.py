@@ -1,0 +1,80 @@
+"""Long clips fit: the paper's sizes through the TPU's own compiler, nothing run."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+GIB = 2**30
+
+pytestmark = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="the TPU compiler (libtpu) is not installed"
+)
+
+STORED = [
+  "--stage=pretrain", "--config.pretrain.batch=1", "--config.pretrain.inputs.tokenizer=",
+  "--config.pretrain.inputs.targets=targets", "--config.data.augment.kind=center",
+  "--config.data.sampling.align=16",
+]  # fmt: skip
+UNMASKED = [
+  "--stage=finetune", "--config.finetune.batch=1", "--config.finetune.token_drop=0.0",
+  "--config.finetune.mixup=0.0", "--config.finetune.cutmix=0.0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def planned(request, tmp_path):
+  """The plan of one stage of configs/lvmae_128.py."""
+
+  def plan(argument, *flags):
+    out = tmp_path / "plan.json"
+    config = f"--config=configs/lvmae_128.py:{argument}".rstrip(":")
+    command = [sys.executable, "-m", "vfe.tools.plan", config, f"--json={out}", *flags]
+    subprocess.run(command, cwd=request.config.rootpath, check=True)
+    return json.loads(out.read_text())["plans"][0]
+
+  return plan
+
+
+def test_2048_frames_unmasked_fit_four_chips_with_context_parallelism(planned):
+  """200,704 tokens, each meeting all: keys and values are gathered, N x N never exists."""
+  context = "--config.mesh.data=1", "--config.mesh.context=4"
+  made = planned("frames=2048", *UNMASKED, *context, "--topology=v5e:2x2")
+  assert made["fits"] and made["tokens"] == 200_704
+  assert "all-gather" in {one["kind"] for one in made["traffic"]["collectives"]}
+
+
+@pytest.mark.slow
+def test_512_frames_unmasked_fit_one_chip(planned):
+  assert planned("frames=512", *UNMASKED, "--topology=v5e:1x1")["fits"]
+
+
+@pytest.mark.slow
+def test_pretraining_at_128_frames_takes_a_gibibyte_of_temporaries(planned):
+  made = planned("", *STORED, "--topology=v5e:1x1")
+  assert made["fits"] and made["memory"]["temporaries"] <= 1 * GIB
+
+
+@pytest.mark.slow
+def test_pretraining_with_the_tokenizer_in_the_step_takes_two(planned):
+  made = planned("", "--stage=pretrain", "--config.pretrain.batch=1", "--topology=v5e:1x1")
+  assert made["fits"] and made["memory"]["temporaries"] <= 2 * GIB
+
+
+@pytest.mark.slow
+def test_all_tokens_can_be_asked_for(planned):
+  everything = "--config.pretrain.decoder_budget.kind=all"
+  assert planned("", *STORED, everything, "--topology=v5e:1x1")["fits"]
+
+
+@pytest.mark.slow
+def test_vit_l_fits_with_sixteen_clips(planned):
+  assert planned("size=l", *STORED, "--config.pretrain.batch=16", "--topology=v5e:1x1")["fits"]
+
+
+@pytest.mark.slow
+def test_4096_frames_fit_one_chip(planned):
+  """32 times the paper's clips."""
+  assert planned("frames=4096", *STORED, "--topology=v5e:1x1")["fits"]
