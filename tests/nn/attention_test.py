@@ -142,8 +142,8 @@ def test_chunked_memory_is_linear_in_the_length():
 @pytest.mark.parametrize(
   ("platform", "length", "dtype", "depth", "segmented", "chosen"),
   [
-    ("cpu", 2048, "float32", 64, False, "xla"),
-    ("cpu", 2049, "float32", 64, False, "chunked"),
+    ("cpu", 512, "float32", 64, False, "xla"),
+    ("cpu", 513, "float32", 64, False, "chunked"),
     ("gpu", 513, "bfloat16", 64, False, "cudnn"),
     ("gpu", 513, "bfloat16", 64, True, "chunked"),  # cuDNN has no segments
     ("gpu", 513, "bfloat16", 192, False, "chunked"),  # nor wide heads before Hopper
