@@ -187,7 +187,7 @@ def test_several_processes_write_the_same(videos, out, tmp_path):
 
 
 def test_beam_writes_the_same_and_ends_what_processes_began(videos, out, tmp_path, monkeypatch):
-  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  pytest.importorskip("apache_beam", reason="no Apache Beam: pip install -e '.[beam]'")
   write = reencode.write
 
   def stop_at_the_second(job):
@@ -207,7 +207,7 @@ def test_beam_writes_the_same_and_ends_what_processes_began(videos, out, tmp_pat
 
 
 def test_beam_options_reach_workers_in_other_processes(videos, out, tmp_path):
-  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  pytest.importorskip("apache_beam", reason="no Apache Beam: pip install -e '.[beam]'")
   flags = arguments(pathlib.Path("videos"), "s", "--", "--direct_num_workers=2")
   flags.append("--direct_running_mode=multi_processing")
   (tmp_path / "videos").symlink_to(videos)
@@ -228,7 +228,7 @@ def test_a_runner_that_does_not_run_is_named(videos, tmp_path, monkeypatch):
   with pytest.raises(UserError, match=r"Apache Beam does not import .*pip install 'vfe\[beam\]'"):
     prepare.main(flags)
   monkeypatch.undo()
-  pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install 'vfe[beam]'")
+  pytest.importorskip("apache_beam", reason="no Apache Beam: pip install -e '.[beam]'")
   with pytest.raises(UserError, match=r"--runner=SomeRunner: Unexpected pipeline runner"):
     prepare.main(flags)
   with pytest.raises(UserError, match=r"--direct_num_workers=x: .* invalid int value: 'x'"):

@@ -65,7 +65,7 @@ def load() -> Any:
     return importlib.import_module("apache_beam")
   except ImportError as error:
     raise UserError(
-      f"Apache Beam does not import ({error}); pip install 'vfe[beam]', or leave --runner out."
+      f"Apache Beam does not import ({error}); pip install -e '.[beam]', or leave --runner out."
     ) from error
 
 

@@ -89,7 +89,7 @@ def named(name: str) -> Sequence[jax.Device]:
   if importlib.util.find_spec("libtpu") is None:
     raise UserError(
       f"--topology={name} needs the TPU compiler, the libtpu wheel for x86 Linux: "
-      f"pip install 'vfe[plan]' (without it: --topology={LOCAL})."
+      f"pip install -e '.[plan]' (without it: --topology={LOCAL})."
     )
   return _slice(name, sides, options)
 

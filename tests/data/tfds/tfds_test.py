@@ -21,7 +21,7 @@ from vfe.errors import UserError
 from vfe.tools import build, prepare
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-needs_beam = "Apache Beam is not installed: pip install 'vfe[beam]'"
+needs_beam = "Apache Beam is not installed: pip install -e '.[beam]'"
 WORLD = World(size=32, frames=16, rung="verb")
 
 
