@@ -225,7 +225,7 @@ def test_beam_options_reach_workers_in_other_processes(videos, out, tmp_path):
 def test_a_runner_that_does_not_run_is_named(videos, tmp_path, monkeypatch):
   flags = arguments(videos, tmp_path / "s", "--runner=SomeRunner")
   monkeypatch.setitem(sys.modules, "apache_beam", None)
-  with pytest.raises(UserError, match=r"Apache Beam does not import .*pip install 'vfe\[beam\]'"):
+  with pytest.raises(UserError, match=r"Apache Beam does not import .*pip install -e '\.\[beam\]'"):
     prepare.main(flags)
   monkeypatch.undo()
   pytest.importorskip("apache_beam", reason="no Apache Beam: pip install -e '.[beam]'")
