@@ -89,7 +89,7 @@ def test_an_unknown_topology_is_told_with_those_that_exist(name, told):
 
 def test_without_the_compiler_the_error_says_what_to_install(monkeypatch):
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  with pytest.raises(UserError, match=r"pip install 'vfe\[plan\]'.*--topology=local"):
+  with pytest.raises(UserError, match=r"pip install -e '\.\[plan\]'.*--topology=local"):
     devices.named("v5e:2x2")
 
 
