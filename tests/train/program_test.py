@@ -61,7 +61,12 @@ def test_the_old_state_is_given_up(recipe):
 
 AXES = ("data", "fsdp", "tensor", "context")
 ALONE = [{axis: 2} for axis in AXES]
-PAIRS = [{a: 2, b: 2} for a, b in itertools.combinations(AXES, 2)]
+# Each compiles for seconds: those that a suite need not repeat every time run with -m slow.
+QUICK = (("data", "tensor"), ("fsdp", "context"), ("tensor", "context"))
+PAIRS = [
+  pytest.param({a: 2, b: 2}, marks=[] if (a, b) in QUICK else pytest.mark.slow, id=f"{a}-{b}")
+  for a, b in itertools.combinations(AXES, 2)
+]
 
 
 def compared(found, expected):
@@ -136,6 +141,6 @@ def alone(small):
   return small({"data": 1})
 
 
-@pytest.mark.parametrize("sizes", ALONE + PAIRS, ids=str)
+@pytest.mark.parametrize("sizes", [*ALONE, *PAIRS])
 def test_no_axis_and_no_pair_of_axes_changes_loss_or_gradients(sizes, small, alone):
   compared(small(sizes), alone)
