@@ -64,6 +64,7 @@ def test_accumulation_gives_the_losses_of_one_part(five_steps, on_one, tmp_path)
   np.testing.assert_allclose(found, on_one, rtol=2e-5)
 
 
+@pytest.mark.slow  # two compilations of the GAN
 def test_the_first_gradients_of_the_gan_are_the_same_on_four_devices(tiny, tmp_path):
   found = []
   for devices in (1, 4):
