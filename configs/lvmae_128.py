@@ -3,13 +3,16 @@
     python -m vfe.main --config=configs/lvmae_128.py --config.data.source=folder \\
       --config.data.path=/videos
 
-Hardware: 128 TPU v5e, about 24 h of pre-training on EPIC-Kitchens-100 (paper, A.5.4).
+Hardware: 128 TPU v5e, about 24 h of pre-training on EPIC-Kitchens-100 (paper, A.5.4). By the TPU's
+          compiler a v5e chip holds 16 clips of ViT-L with stored targets; the whole batch on 64 of
+          them, tokenizer in the step, wants --config.pretrain.accumulate= (docs/planning.md).
 Expect:   Diving48 top-1 89.7 at the 15 % budget with ViT-B (paper, Table 8, second-hand).
 Try:      configs/lvmae_128.py:demo, 7 minutes on 2 CPU cores.
 
 Arguments after a colon: `demo`; size=s|b|l; frames=; data=tabletop, a folder of videos, a .csv or
-.jsonl manifest, or a folder of shards. The authors published no code, and their tables of training
-settings are not to be had in text: what is marked "ours" below is our default, not the paper's.
+.jsonl manifest, a folder of shards, of a TFDS data set or of Diving48's files. The authors
+published no code, and their tables of training settings are not to be had in text: what is marked
+"ours" below is our default, not the paper's.
 """
 
 import ml_collections
