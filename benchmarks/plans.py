@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from vfe.tools import cli
+from vfe.tools import cli, recipes
 from vfe.tools.plan import amount
 
 RECIPES = ("configs/lvmae_128.py", "configs/lvmae_128.py:size=l")
@@ -81,7 +81,7 @@ def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--recipe", nargs="+", default=list(RECIPES), help="with its argument after a colon")
   add("--chips", nargs="+", default=list(CHIPS), help="topologies of vfe.tools.plan")
   add("--kept", default="plans.json", help="what has been compiled already")
-  return parser.parse_known_args(argv)
+  return recipes.beside(parser, argv)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import jax
 
 from vfe.errors import UserError
 from vfe.learn.sharding import AXES, BATCH_AXES
-from vfe.tools import cli
+from vfe.tools import cli, recipes
 
 STEP = pathlib.Path(__file__).with_name("step.py")
 ON_THE_HOST = "--xla_force_host_platform_device_count"
@@ -103,11 +103,7 @@ def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--devices", **several, type=int, default=[1, 2, 4, 8] if small else powers)
   add("--axis", **several, default=["data", "fsdp"], choices=AXES)
   add("--batch", type=int, default=1, help="clips a device (along context and tensor: of all)")
-  flags, rest = parser.parse_known_args(argv)
-  other = [argument for argument in rest if not argument.startswith("--config.")]
-  if other:
-    raise UserError(f"{other[0]} is unknown (see --help).")
-  return flags, rest
+  return recipes.beside(parser, argv)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from vfe.errors import UserError
 from vfe.learn import sharding
 from vfe.stages.planned import planned
 from vfe.stages.stage import Stage
@@ -232,11 +231,7 @@ def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   add("--batch", type=int, help="clips of all devices together")
   add("--devices", type=int, help="use so many of those at hand")
   add("--compile_only", action="store_true", help="memory alone, nothing is run")
-  flags, rest = parser.parse_known_args(argv)
-  other = [argument for argument in rest if not argument.startswith("--config.")]
-  if other:
-    raise UserError(f"{other[0]} is unknown (see --help).")
-  return flags, rest
+  return recipes.beside(parser, argv)
 
 
 if __name__ == "__main__":

@@ -148,11 +148,11 @@ class MAEStage(Stage):
 
   @functools.cached_property
   def frozen(self) -> dict[str, Params]:
-    """The tokenizer, where targets are not stored."""
-    export = self.setting.inputs.get("tokenizer")
-    if export is None or self.stored:
+    """The encoding half of the tokenizer, where it is a part of the step."""
+    if not self._tokenizes:
       return {}
-    return {"tokenizer": {part: export.params[part] for part in ENCODING}}
+    params = self.setting.inputs["tokenizer"].params
+    return {"tokenizer": {part: params[part] for part in ENCODING}}
 
   def tokens(self) -> int:
     """Visible tokens of a clip."""

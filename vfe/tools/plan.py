@@ -67,12 +67,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
   add("--fit", help="find the largest batch, frames or size (of the model) that fits")
   add("--json", metavar="FILE", help="write the plans to this file, too")
   add("--worker", action="store_true", help=argparse.SUPPRESS)
-  flags, rest = parser.parse_known_args(argv)
-  other = [argument for argument in rest if not argument.startswith("--config.")]
-  if other:
-    names = [action.option_strings[0] for action in parser._actions]
-    raise UserError(f"{other[0]} is unknown ({configs.nearest(other[0].split('=')[0], names)}).")
-  return flags
+  return recipes.beside(parser, argv)[0]
 
 
 def _stages(config: ml_collections.ConfigDict, only: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 One line in place of absl's traceback where something in them is wrong. Imports nothing heavy.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,22 @@ def read(argv: Sequence[str]) -> ml_collections.ConfigDict:
     raise
   except REFUSALS as error:
     raise explained(ours, given, error) from error
+
+
+def beside(
+  parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+  """A tool's own flags, and the `--config.key=value` that stand beside them.
+
+  Raises:
+    UserError: an argument that is neither.
+  """
+  flags, rest = parser.parse_known_args(argv)
+  other = [argument for argument in rest if not argument.startswith("--config.")]
+  if other:
+    names = [action.option_strings[0] for action in parser._actions]
+    raise UserError(f"{other[0]} is unknown ({configs.nearest(other[0].split('=')[0], names)}).")
+  return flags, rest
 
 
 def explained(argv: Sequence[str], given: str, error: Exception) -> Exception:
