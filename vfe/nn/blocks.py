@@ -8,9 +8,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from vfe.errors import UserError
+from vfe.nn.adapters import Adapter, LowRank
 from vfe.nn.attention import attend
 from vfe.nn.random import key
 
@@ -23,6 +24,12 @@ REMAT = {
     _checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
   ),
   "full": _checkpoint,  # only the layer's input
+}
+
+ACTIVATIONS = {
+  "gelu": functools.partial(nn.gelu, approximate=False),
+  "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+  "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # CLIP's
 }
 
 
@@ -55,49 +62,76 @@ class Segment:
 
 
 class Attention(nn.Module):
-  """Multi-head attention with biases on queries and values but not on keys, as VideoMAE's."""
+  """Multi-head attention with biases on queries and values but not on keys, as VideoMAE's.
+
+  A bias on the keys adds the same to all logits of a query, which changes no softmax. `lora` is the
+  rank of what is added to each of the four products, 0 for none.
+  """
 
   heads: int
   dtype: str = "float32"
   implementation: str = "auto"
+  lora: int = 0
+  meet: Callable = attend
 
   @nn.compact
   def __call__(
-    self, tokens: Float[Array, "B N D"], context: Float[Array, "B M D"] | None = None
+    self,
+    tokens: Float[Array, "B N D"],
+    context: Float[Array, "B M D"] | None = None,
+    segments: Int[Array, "B N"] | None = None,
   ) -> Float[Array, "B N D"]:
-    """Tokens ask, `context` (or the tokens themselves) answers."""
+    """Tokens ask, `context` (or the tokens themselves) answers; `segments` are `attend`'s.
+
+    `meet` says which tokens meet, where that is neither all nor those of a segment: called as
+    `attend` is, on queries, keys and values.
+    """
     context = tokens if context is None else context
     width = tokens.shape[-1]
 
-    def project(name, x, use_bias=True):
+    def product(name, x, use_bias=True):
       y = dense(width, self.dtype, name, use_bias)(x)
-      return y.reshape(*y.shape[:2], self.heads, width // self.heads)
+      return y + LowRank(self.lora, width, self.dtype, name=f"{name}_lora")(x) if self.lora else y
 
-    q, k, v = project("query", tokens), project("key", context, False), project("value", context)
-    mixed = attend(q, k, v, implementation=self.implementation)
-    return dense(width, self.dtype, "out")(mixed.reshape(tokens.shape))
+    heads = lambda x: x.reshape(*x.shape[:2], self.heads, width // self.heads)
+    q, k = heads(product("query", tokens)), heads(product("key", context, False))
+    v = heads(product("value", context))
+    mixed = self.meet(q, k, v, segments=segments, implementation=self.implementation)
+    return product("out", mixed.reshape(tokens.shape))
 
 
 class Mlp(nn.Module):
-  """Two layers with the exact GELU between them."""
+  """Two layers with an activation of `ACTIVATIONS` between them."""
 
   hidden: int
   dtype: str = "float32"
+  activation: str = "gelu"
+  lora: int = 0
 
   @nn.compact
   def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    hidden = nn.gelu(dense(self.hidden, self.dtype, "up")(tokens), approximate=False)
-    return dense(tokens.shape[-1], self.dtype, "down")(hidden)
+    def product(name, width, x):
+      y = dense(width, self.dtype, name)(x)
+      return y + LowRank(self.lora, width, self.dtype, name=f"{name}_lora")(x) if self.lora else y
+
+    hidden = ACTIVATIONS[self.activation](product("up", self.hidden, tokens))
+    return product("down", tokens.shape[-1], hidden)
 
 
 class Block(nn.Module):
-  """x + attention(norm x), then x + mlp(norm x)."""
+  """x + attention(norm x), then x + mlp(norm x).
+
+  With `adapter` (the width of its middle) the MLP's branch goes through an adapter.
+  """
 
   heads: int
   mlp: int
   norm_eps: float = 1e-6
   dtype: str = "float32"
   attention: str = "auto"
+  activation: str = "gelu"
+  adapter: int = 0
+  lora: int = 0
 
   @nn.compact
   def __call__(
@@ -105,14 +139,30 @@ class Block(nn.Module):
     tokens: Float[Array, "B N D"],
     drop: Float[Array, ""] | None = None,
     keys: Key[Array, "B"] | None = None,
+    where: Any = None,
   ) -> Float[Array, "B N D"]:
-    """Each of the two branches is dropped, a row at a time, with probability `drop`."""
-    mixed = norm(self.norm_eps, self.dtype, "attention_norm")(tokens)
-    mixed = Attention(self.heads, self.dtype, self.attention, name="attention")(mixed)
-    tokens = tokens + drop_path(mixed, drop, keys, "attention")
+    """Each of the branches is dropped, a row at a time, with probability `drop`.
+
+    `where` is what `mix` needs to know of the tokens; here all of them meet.
+    """
+    tokens = self.mix(tokens, drop, keys, where)
     hidden = norm(self.norm_eps, self.dtype, "mlp_norm")(tokens)
-    hidden = Mlp(self.mlp, self.dtype, name="mlp")(hidden)
+    hidden = Mlp(self.mlp, self.dtype, self.activation, self.lora, name="mlp")(hidden)
+    if self.adapter:
+      hidden = Adapter(self.adapter, self.dtype, name="adapter")(hidden)
     return tokens + drop_path(hidden, drop, keys, "mlp")
+
+  @nn.nowrap
+  def mix(self, tokens, drop, keys, where):
+    """The part of a block in which tokens meet."""
+    del where
+    return tokens + drop_path(self.attended("attention", tokens), drop, keys, "attention")
+
+  @nn.nowrap
+  def attended(self, name: str, tokens: Float[Array, "B N D"], meet: Callable = attend):
+    """attention(norm x), its parameters under `<name>_norm` and `name`."""
+    normed = norm(self.norm_eps, self.dtype, f"{name}_norm")(tokens)
+    return Attention(self.heads, self.dtype, self.attention, self.lora, meet, name=name)(normed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +186,16 @@ class Stack:
     return jax.vmap(draw)(jax.random.split(rng, self.depth))
 
   def apply(
-    self, params: Any, tokens: Float[Array, "B N D"], keys: Key[Array, "B"] | None = None
+    self,
+    params: Any,
+    tokens: Float[Array, "B N D"],
+    keys: Key[Array, "B"] | None = None,
+    where: Any = None,
   ) -> Float[Array, "B N D"]:
-    """Runs all layers. `keys`, one a row, turn drop path on; without, nothing is random."""
+    """Runs all layers. `keys`, one a row, turn drop path on; without, nothing is random.
+
+    `where` is given to every block: what it has to know of the tokens besides themselves.
+    """
     if self.execution.drop_path == 0.0:
       keys = None
     index = jnp.arange(self.depth)
@@ -147,7 +204,7 @@ class Stack:
       layers = _cut((params, index, rates), segment)
       if not segment.trained:
         layers, tokens = jax.lax.stop_gradient((layers, tokens))
-      tokens = self._scan(segment, layers, tokens, keys)
+      tokens = self._scan(segment, layers, tokens, keys, where)
     return tokens
 
   def segments(self) -> list[Segment]:
@@ -156,20 +213,28 @@ class Stack:
     runs = (Segment(0, cut, "none", False), Segment(cut, self.depth, self.execution.remat, True))
     return [run for run in runs if run.start < run.stop]
 
-  def _scan(self, segment, layers, tokens, keys):
+  def _scan(self, segment, layers, tokens, keys, where):
     def layer(tokens, per_layer):
       params, index, rate = per_layer
       drawn = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-      return self.block.apply({"params": params}, tokens, rate, drawn), None
+      return self.block.apply({"params": params}, tokens, rate, drawn, where), None
 
     return jax.lax.scan(_remat(segment.remat)(layer), tokens, layers)[0]
 
 
 def make_stack(
-  width: int, depth: int, heads: int, mlp: int, norm_eps: float, execution: Execution
+  width: int,
+  depth: int,
+  heads: int,
+  mlp: int,
+  norm_eps: float,
+  execution: Execution,
+  kind: type[Block] = Block,
+  **changes: Any,
 ) -> Stack:
-  """A stack of VideoMAE's blocks."""
-  block = Block(heads, mlp, norm_eps, execution.dtype, execution.attention, parent=None)
+  """A stack of blocks of a kind; `changes` are of other fields than these."""
+  run = execution
+  block = kind(heads, mlp, norm_eps, run.dtype, run.attention, **changes, parent=None)
   return Stack(block, width, depth, execution)
 
 
