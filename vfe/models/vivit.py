@@ -12,7 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vfe.errors import UserError
-from vfe.nn.blocks import Attention, Execution, Mlp, dense, make_stack, norm
+from vfe.nn.blocks import (
+  ACTIVATIONS,
+  Attention,
+  Block,
+  Execution,
+  Mlp,
+  Stack,
+  make_stack,
+  norm,
+)
+from vfe.nn.factorised import FactorisedBlock, Places, fold, unfold
 from vfe.nn.positions import sincos1d, sincos3d
 from vfe.tokens.layout import Layout
 
@@ -27,7 +37,17 @@ SIZES = {
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-POSITIONS = ("sincos1d", "sincos3d")
+# Mean and deviation of pixels in [0, 1] that an encoder takes for 0 and 1.
+PIXELS = {
+  "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+  "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+  "half": ((0.5,) * 3, (0.5,) * 3),  # ViT's, SigLIP's
+}
+
+POSITIONS = ("sincos1d", "sincos3d", "learned")
+
+# Which tokens meet in a layer: all; those of a frame and then those of a site; those of a frame.
+MIXING = {"joint": Block, "factorised": FactorisedBlock, "frame": Block}
 
 # transformers' norms before a head have torch's default; the original VideoMAE's have 1e-6.
 HEAD_EPS = 1e-5
@@ -37,7 +57,12 @@ HEAD_EPS = 1e-5
 class EncoderConfig:
   """What an encoder is. `dataclasses.asdict` of it is JSON-able, `from_dict` reads that.
 
-  frames and size (pixels) fix the layout; parameters depend on neither.
+  frames and size (pixels) fix the layout; of the parameters only learned positions depend on it.
+  positions, mixing, activation and pixels are names in the tables of this module and of
+  `vfe.nn.blocks`. cls: a class token, the first of the tokens, or with mixing=frame one a frame.
+  pre_norm: a norm before the blocks, CLIP's. images: a second embedding, of images, whose tokens
+  have the same height and width; all else is shared. adapter: the middle of the adapter after each
+  MLP, lora: the rank added to each product of the blocks, 0 for none.
   """
 
   frames: int
@@ -50,14 +75,31 @@ class EncoderConfig:
   norm_eps: float = 1e-6
   final_norm: bool = True
   positions: str = "sincos1d"
+  mixing: str = "joint"
+  cls: bool = False
+  pre_norm: bool = False
+  activation: str = "gelu"
+  images: bool = False
+  pixels: str = "imagenet"
+  adapter: int = 0
+  lora: int = 0
 
   def __post_init__(self):
     if self.width % self.heads or self.width % 2:
       raise UserError(
         f"width={self.width} is not even or not divisible by heads={self.heads}; change one."
       )
-    if self.positions not in POSITIONS:
-      raise UserError(f"positions={self.positions!r} is unknown; use {' or '.join(POSITIONS)}.")
+    lookup(dict.fromkeys(POSITIONS), self.positions, "positions")
+    lookup(MIXING, self.mixing, "mixing")
+    lookup(ACTIVATIONS, self.activation, "activation")
+    lookup(PIXELS, self.pixels, "pixels")
+    if self.cls and self.mixing == "factorised":
+      raise UserError("mixing='factorised' has no place for a class token; set cls=False.")
+    if self.images and (self.tubelet[0] == 1 or self.positions != "learned"):
+      raise UserError(
+        f"images=True with tubelet={self.tubelet} and positions={self.positions!r}: an embedding "
+        "of images beside that of videos is for tubelets of several frames and learned positions."
+      )
 
   @classmethod
   def of(
@@ -81,9 +123,14 @@ class EncoderConfig:
     """The layout of the clips that the encoder is made for."""
     return Layout.of_video(self.frames, self.size, self.tubelet)
 
+  @property
+  def image_layout(self) -> Layout:
+    """The layout of a single image."""
+    return Layout.of_video(1, self.size, (1, *self.tubelet[1:]))
+
 
 class Encoder(nn.Module):
-  """A ViT on the selected tubelets of a clip, joint attention over space and time, no CLS."""
+  """A ViT on the selected tubelets of a clip, or on the selected patches of an image."""
 
   config: EncoderConfig
   execution: Execution = Execution()
@@ -94,20 +141,99 @@ class Encoder(nn.Module):
     patches: Shaped[Array, "B K P"],
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
-  ) -> Float[Array, "B K D"]:
+    frames: int | None = None,
+  ) -> Float[Array, "B N D"]:
     """Encodes the selected tokens; the others do not exist.
 
-    patches are `gather_tubelets` of the video: uint8, which is normalised here by ImageNet's mean
-    and deviation, or float, which is taken as it is. keys, one a row, turn drop path on.
+    patches are `gather_tubelets` of the video, or with `images` of an image: uint8, which is
+    normalised here, or float, which is taken as it is. keys, one a row, turn drop path on. Unless
+    mixing is joint, the selection holds the same number of tokens in each of `frames` latent
+    frames, by default in all.
+
+    Returns:
+      a token for each that is selected, after the class tokens (one, or one of each frame) of an
+      encoder that has such.
     """
     config, run = self.config, self.execution
-    tokens = dense(config.width, run.dtype, "embed")(normalise(patches))
-    tokens += position(config, selection, config.width).astype(tokens.dtype)
-    stack = make_stack(config.width, config.depth, config.heads, config.mlp, config.norm_eps, run)
-    tokens = stack.apply(self.param("blocks", stack.init), tokens, keys)
+    is_image = config.images and patches.shape[-1] == config.image_layout.channels
+    layout = config.image_layout if is_image else config.layout
+    frames = layout.grid[0] if frames is None else frames
+    tokens = self._embedded(patches, selection, is_image)
+    if config.mixing == "frame":
+      tokens = fold(tokens, frames)
+      keys = None if keys is None else jnp.repeat(keys, frames)
+    if config.cls:
+      token = self.param("cls", nn.initializers.truncated_normal(0.02), (config.width,))
+      token = jnp.broadcast_to(token.astype(tokens.dtype), (len(tokens), 1, config.width))
+      tokens = jnp.concatenate([token, tokens], axis=1)
+    if config.pre_norm:
+      tokens = norm(config.norm_eps, run.dtype, "pre_norm")(tokens)
+    places = Places(selection, frames, (layout.grid[0], layout.per_frame))
+    stack = encoder_stack(config, run)
+    tokens = stack.apply(self.param("blocks", stack.init), tokens, keys, places)
+    if config.mixing == "frame":
+      classes, tokens = tokens[:, : config.cls], unfold(tokens[:, config.cls :], frames)
+      tokens = jnp.concatenate([unfold(classes, frames), tokens], axis=1)
     if config.final_norm:
       tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
     return jax.lax.stop_gradient(tokens) if run.first_trained >= config.depth else tokens
+
+  def _embedded(
+    self, patches: Shaped[Array, "B K P"], selection: Int[Array, "B K"], is_image: bool
+  ) -> Float[Array, "B K D"]:
+    """Patches and positions; the embedding of the other kind has its parameters all the same."""
+    config, dtype = self.config, self.execution.dtype
+    pixels = normalise(patches, config.pixels)
+    embed = Embed(config.layout.channels, config.width, dtype, name="embed")
+    if config.images:
+      of_images = Embed(config.image_layout.channels, config.width, dtype, name="embed_image")
+      (embed if is_image else of_images)(None)
+      embed = of_images if is_image else embed
+    tokens = embed(pixels)
+    if config.positions != "learned":
+      return tokens + position(config, selection, config.width).astype(tokens.dtype)
+    table = self.param(
+      "position",
+      nn.initializers.truncated_normal(0.02),
+      (config.layout.grid[0], config.layout.per_frame, config.width),
+    )
+    # An image is at all times: repeated over time, the table of an image encoder is this again.
+    table = table.mean(0) if is_image else table.reshape(-1, config.width)
+    return tokens + table[selection].astype(tokens.dtype)
+
+
+class Embed(nn.Module):
+  """A linear layer of a known number of values, which has its parameters also when not called
+  upon: `None` gives None."""
+
+  values: int
+  width: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, patches: Float[Array, "B K P"] | None) -> Float[Array, "B K D"] | None:
+    init = nn.initializers.xavier_uniform()
+    kernel = self.param("kernel", init, (self.values, self.width))
+    bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
+    if patches is None:
+      return None
+    return patches.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+def encoder_stack(config: EncoderConfig, execution: Execution) -> Stack:
+  """The blocks of an encoder."""
+  return make_stack(
+    config.width,
+    config.depth,
+    config.heads,
+    config.mlp,
+    config.norm_eps,
+    execution,
+    MIXING[config.mixing],
+    activation=config.activation,
+    adapter=config.adapter,
+    lora=config.lora,
+  )
 
 
 class MeanPool(nn.Module):
@@ -185,23 +311,28 @@ class Classifier(nn.Module):
     }
 
 
-def normalise(patches: Shaped[Array, "*B P"]) -> Float[Array, "*B P"]:
-  """uint8 tubelets to float32 of ImageNet's mean 0 and deviation 1; float ones as they are."""
+def normalise(
+  patches: Shaped[Array, "*B P"], pixels: str = "imagenet"
+) -> Float[Array, "*B P"]:
+  """uint8 tubelets to float32 of mean 0 and deviation 1, by `PIXELS`; float ones as they are."""
   if patches.dtype != jnp.uint8:
     return patches
   repeats = patches.shape[-1] // 3
-  mean, std = (np.tile(np.float32(of), repeats) for of in (IMAGENET_MEAN, IMAGENET_STD))
+  mean, std = (np.tile(np.float32(of), repeats) for of in PIXELS[pixels])
   return (patches.astype(jnp.float32) / 255.0 - mean) / std
 
 
 def position(
   config: EncoderConfig, selection: Int[Array, "B K"], width: int
 ) -> Float[Array, "B K {width}"]:
-  """The fixed positions of the selected tokens; the decoder's have a width of their own."""
+  """The fixed positions of the selected tokens; the decoder's have a width of their own.
+
+  The decoder of an encoder whose positions are learned has VideoMAE's.
+  """
   layout = config.layout
-  if config.positions == "sincos1d":
-    return sincos1d(selection, width, layout.size)
-  return sincos3d(layout.places(selection), layout.grid, width)
+  if config.positions == "sincos3d":
+    return sincos3d(layout.places(selection), layout.grid, width)
+  return sincos1d(selection, width, layout.size)
 
 
 def lookup(table: Mapping[str, Any], name: str, field: str) -> Any:
