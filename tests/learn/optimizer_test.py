@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from vfe.errors import UserError
 from vfe.learn import optimizer
 from vfe.learn.paths import named_leaves
+from vfe.learn.trained import Trained
 from vfe.models.vivit import Classifier, EncoderConfig
 
 LAYERS = 3
@@ -124,35 +124,23 @@ def test_layer_decay_scales_the_weight_decay_too():
   np.testing.assert_allclose(updates["encoder/embed/kernel"], -1e-3 * (1 + 0.1) * 0.5**4, rtol=1e-5)
 
 
-def test_frozen_leaves_stay_and_have_no_state():
+def test_layer_decay_is_of_the_layers_that_are_trained():
+  """The optimiser is made for all parameters and given the last two layers of three."""
   params = classifier()
-  config = dict(BASE, weight_decay=0.1, trainable="^head/")
-  updates, state, _ = updates_of(config, params)
-  assert all(not update.any() for name, update in updates.items() if not name.startswith("head"))
-  assert updates["head/kernel"].all()
-  moments = [name for name in named_leaves(state) if "/mu/" in name]
-  assert [name.split("/mu/")[1] for name in moments] == ["head/bias", "head/kernel"]
-  assert optimizer.count_parameters(params, "^head/") == (10, sum(
-    leaf.size for leaf in jax.tree.leaves(params)
-  ))  # fmt: skip
-
-
-def test_layer_decay_and_freezing_go_together():
-  config = dict(BASE, layer_decay=0.5, weight_decay=0.1, trainable="blocks|head")
-  updates, _, _ = updates_of(config, classifier())
+  made, _ = optimizer.make_optimizer(dict(BASE, layer_decay=0.5), params, steps=10, batch=256)
+  part = Trained("blocks|head", first=1).of(params)
+  updates, _ = made.update(part, made.init(part), part)
   np.testing.assert_allclose(
-    updates["encoder/blocks/attention_norm/scale"][0], -1e-3 * 0.125, rtol=1e-5
+    named_leaves(updates)["encoder/blocks/attention_norm/scale"],
+    -1e-3 * np.array([0.25, 0.5])[:, None] * np.ones((1, 4)),
+    rtol=1e-5,
   )
-  assert not updates["encoder/embed/kernel"].any()
 
 
 def test_shapes_do_as_well_as_parameters():
   shapes = jax.eval_shape(classifier)
   made, _ = optimizer.make_optimizer(dict(BASE, layer_decay=0.7), shapes, steps=2, batch=4)
   assert jax.eval_shape(made.init, shapes)
-  assert optimizer.count_parameters(shapes)[0] == sum(
-    math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)
-  )
 
 
 @pytest.mark.parametrize(
@@ -164,8 +152,6 @@ def test_shapes_do_as_well_as_parameters():
     (dict(warmup=5), r"optimizer.warmup=5 must be in [0, 1)"),
     (dict(weight_decay=-1.0), "optimizer.weight_decay=-1.0 must be at least 0"),
     (dict(kind="adam"), "optimizer.weight_decay=0.05 has no effect with optimizer.kind=adam"),
-    (dict(trainable="haed"), "optimizer.trainable='haed' matches none of the parameters"),
-    (dict(trainable="("), "optimizer.trainable='(' is not a regex"),
   ],
 )
 def test_bad_values_are_named(config, message):

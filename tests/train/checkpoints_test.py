@@ -13,6 +13,7 @@ import pytest
 
 from vfe.errors import UserError
 from vfe.learn import optimizer, sharding
+from vfe.learn.trained import Trained
 from vfe.train import checkpoints
 
 META = {"config": "abc", "seed": 3, "frozen": {"tokenizer": "def"}}
@@ -24,9 +25,8 @@ def make_state(width=8):
     "encoder": {"blocks": {"kernel": jnp.arange(2.0 * 16 * width).reshape(2, 16, width)}},
     "head": {"kernel": jnp.ones((width, 8)), "bias": jnp.zeros(8)},
   }
-  config = dict(trainable="encoder|bias", warmup=0.5)
-  made, _ = optimizer.make_optimizer(config, params, steps=4, batch=8)
-  group = {"params": params, "opt_state": made.init(params)}
+  made, _ = optimizer.make_optimizer(dict(warmup=0.5), params, steps=4, batch=8)
+  group = {"params": params, "opt_state": made.init(Trained("encoder|bias").of(params))}
   return {"step": jnp.int32(7), "groups": {"model": group}, "ema": {}, "extra": None}
 
 

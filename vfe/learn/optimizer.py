@@ -34,7 +34,7 @@ DEFAULTS = dict(
   warmup=0.0,  # share of the run, below 1
   end_lr=0.0,  # for `batch_reference` clips, as base_lr
   layer_decay=1.0,  # 1: every layer learns at the same rate
-  trainable=".*",  # regex over parameter names; the others stay as they are, without state
+  trainable=".*",  # regex over parameter names (vfe.learn.trained); the others stay as they are
   clip_norm=0.0,  # 0: off; read by vfe.learn.step
 )
 
@@ -126,13 +126,14 @@ def make_optimizer(
 
   Args:
     config: the `optimizer` section; see DEFAULTS.
-    params: the group's parameters or their shapes, with stacked layers in the canonical layout
-      (one `[L, ...]` leaf a weight, under the name `blocks`).
+    params: all of the group's parameters or their shapes, with stacked layers in the canonical
+      layout (one `[L, ...]` leaf a weight, under the name `blocks`). The optimiser is for the
+      trained part of them (`vfe.learn.trained`).
     steps: updates in the run.
     batch: clips in an update, over all processes and accumulated parts.
 
   Raises:
-    UserError: see `complete`; also when `trainable` matches no parameter.
+    UserError: see `complete`.
   """
   values = complete(config)
   schedule = resolve(config, steps=steps, batch=batch)
@@ -142,18 +143,7 @@ def make_optimizer(
   if values["layer_decay"] != 1:
     parts.append(_scale_by_layer(values["layer_decay"], _depth(params)))
   parts.append(optax.scale_by_learning_rate(schedule))
-  optimizer = optax.chain(*parts)
-
-  labels = trained(params, values["trainable"])
-  if not any(jax.tree.leaves(labels)):
-    raise UserError(
-      f"optimizer.trainable={values['trainable']!r} matches none of the parameters, "
-      f"of which the first is {next(iter(named_leaves(params)))}."
-    )
-  if not all(jax.tree.leaves(labels)):
-    # Frozen leaves get a zero update and no state.
-    optimizer = optax.partition({True: optimizer, False: optax.set_to_zero()}, labels)
-  return optimizer, schedule
+  return optax.chain(*parts), schedule
 
 
 def decayed(params: Any) -> Any:
@@ -164,22 +154,6 @@ def decayed(params: Any) -> Any:
   return map_named(
     lambda name, _: bool(_DECAYED.search(name)) and not _POSITIONS.search(name), params
   )
-
-
-def trained(params: Any, trainable: str) -> Any:
-  """Which leaves the regex `trainable` finds (anywhere in the name), as a tree of bool."""
-  try:
-    pattern = re.compile(trainable)
-  except re.error as error:
-    raise UserError(f"optimizer.trainable={trainable!r} is not a regex: {error}.") from None
-  return map_named(lambda name, _: bool(pattern.search(name)), params)
-
-
-def count_parameters(params: Any, trainable: str = ".*") -> tuple[int, int]:
-  """Parameters that are trained, and all of them. Takes arrays or shapes."""
-  sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(params)]
-  mask = jax.tree.leaves(trained(params, trainable))
-  return sum(size for size, wanted in zip(sizes, mask, strict=True) if wanted), sum(sizes)
 
 
 def layer_scales(name: str, layers: int, decay: float) -> np.ndarray:
@@ -214,6 +188,7 @@ def _depth(params: Any) -> int:
 def _scale_by_layer(decay: float, layers: int) -> optax.GradientTransformation:
   def scale(name, update):
     factor = layer_scales(name, layers, decay)
+    factor = factor[layers - len(update) :] if factor.ndim else factor  # the last ones are trained
     return update * factor.reshape(factor.shape + (1,) * (update.ndim - factor.ndim))
 
   return optax.stateless(lambda updates, _: map_named(scale, updates))

@@ -5,7 +5,6 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 Params = Any  # a pytree of float32 arrays
 
@@ -59,11 +58,12 @@ class State:
 
 def create(
   params: dict[str, Params],
-  optimizers: dict[str, optax.GradientTransformation],
+  optimizers: dict[str, Any],
   averaged: tuple[str, ...] = (),
   extra: Any = None,
 ) -> State:
-  """The state before the first step."""
+  """The state before the first step. `optimizers`, Optax's or `vfe.learn.step.Update`, give the
+  state of each group's optimiser by `init(params)`."""
   return State(
     step=jnp.zeros((), jnp.int32),
     groups={name: Group(params[name], optimizers[name].init(params[name])) for name in params},

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from vfe.learn.state import Group, Guard, Params, State
+from vfe.learn.trained import ALL, Trained
 
 # name -> (sum, weight): means are taken after accumulation, over the whole batch.
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
@@ -22,7 +23,8 @@ Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 @flax.struct.dataclass
 class Gradients:
-  """Gradients of sum / weight over the batch; `loss` is that quotient, float32[]."""
+  """Gradients of sum / weight over the batch, of what is trained; `loss` is that quotient,
+  float32[]."""
 
   grads: Params
   loss: Any
@@ -32,34 +34,46 @@ class Gradients:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """How a group is updated: `schedule` is the learning rate by step, for the log, and
-  `trainable` the regex of the trained parameters; `ema` is the decay of the average, 0 for none."""
+  """How a group is updated: `optimizer` is of the `trained` part of its parameters, `schedule`
+  the learning rate by step, for the log; `ema` is the decay of the average, 0 for none."""
 
   optimizer: optax.GradientTransformation
   schedule: Callable[[int], jax.Array]
-  trainable: str = ".*"
+  trained: Trained = ALL
   clip_norm: float = 0.0
   ema: float = 0.0
 
+  def init(self, params: Params) -> Any:
+    """The optimiser's state before the first step."""
+    return self.optimizer.init(self.trained.of(params))
+
 
 def gradients(
-  loss: Callable, params: Params, extra: Any, batch: Any, *, accumulate: int = 1
+  loss: Callable,
+  params: Params,
+  extra: Any,
+  batch: Any,
+  *,
+  accumulate: int = 1,
+  trained: Trained = ALL,
 ) -> Gradients:
   """The gradients of `sum(losses) / sum(weights)` over the batch, in `accumulate` parts.
 
   `loss(params, extra, batch) -> (sum, weight, metrics, extra)`, where the weight does not depend
   on params. The division comes after the parts are added, so `accumulate` does not change the
-  result of a loss whose weights differ between rows.
+  result of a loss whose weights differ between rows. Nothing is computed backward to parameters
+  that are not `trained`.
   """
 
-  def total(params, extra, batch):
-    loss_sum, weight, metrics, extra = loss(params, extra, batch)
+  def total(part, extra, batch):
+    loss_sum, weight, metrics, extra = loss(trained.merged(part, params), extra, batch)
     return loss_sum, (weight, metrics, extra)
 
   grad = jax.value_and_grad(total, has_aux=True)
+  part = trained.of(params)
 
   def one(extra, batch):
-    (loss_sum, (weight, metrics, extra)), grads = grad(params, extra, batch)
+    (loss_sum, (weight, metrics, extra)), grads = grad(part, extra, batch)
     return extra, (grads, loss_sum, weight, metrics)
 
   if accumulate == 1:
@@ -70,7 +84,14 @@ def gradients(
 
 
 def cached_gradients(
-  embed: Callable, loss: Callable, params: Params, extra: Any, batch: Any, *, parts: int
+  embed: Callable,
+  loss: Callable,
+  params: Params,
+  extra: Any,
+  batch: Any,
+  *,
+  parts: int,
+  trained: Trained = ALL,
 ) -> Gradients:
   """The gradients of a loss that needs the embeddings of all rows at once, a contrastive one.
 
@@ -85,20 +106,23 @@ def cached_gradients(
     loss: (params, embeddings of all rows in their order, extra, batch) -> (sum, weight, metrics,
       extra); of params it may use others than `embed`, a temperature say, or the same.
     parts: divides the rows.
+    trained: as `gradients`'.
   """
   cut = _parts(batch, parts)
+  whole = lambda part: trained.merged(part, params)
   embeddings = jax.lax.map(lambda part: embed(params, part), cut)
 
-  def total(params, embeddings):
-    loss_sum, weight, metrics, new = loss(params, embeddings, extra, batch)
+  def total(part, embeddings):
+    loss_sum, weight, metrics, new = loss(whole(part), embeddings, extra, batch)
     return loss_sum, (weight, metrics, new)
 
   both = jax.value_and_grad(total, (0, 1), has_aux=True)
-  (loss_sum, (weight, metrics, extra)), (direct, wanted) = both(params, _joined(embeddings))
+  part = trained.of(params)
+  (loss_sum, (weight, metrics, extra)), (direct, wanted) = both(part, _joined(embeddings))
 
-  def carry_back(grads, part):
-    rows, wanted = part
-    _, back = jax.vjp(lambda params: embed(params, rows), params)
+  def carry_back(grads, of):
+    rows, wanted = of
+    _, back = jax.vjp(lambda part: embed(whole(part), rows), part)
     return jax.tree.map(jnp.add, grads, back(wanted)[0]), None
 
   grads, _ = jax.lax.scan(carry_back, direct, (cut, _parts(wanted, parts)))
@@ -153,8 +177,9 @@ def apply(
   if update.clip_norm:
     scale = jnp.minimum(1.0, update.clip_norm / jnp.maximum(norm, 1e-12))
     grads = jax.tree.map(lambda g: g * scale, grads)
-  updates, opt_state = update.optimizer.update(grads, group.opt_state, group.params)
-  params = optax.apply_updates(group.params, updates)
+  part = update.trained.of(group.params)
+  updates, opt_state = update.optimizer.update(grads, group.opt_state, part)
+  params = update.trained.merged(optax.apply_updates(part, updates), group.params)
   keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
   group = Group(keep(params, group.params), keep(opt_state, group.opt_state))
 

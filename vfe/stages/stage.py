@@ -26,6 +26,7 @@ from vfe.learn import state as states
 from vfe.learn.exports import Export
 from vfe.learn.state import Params, State
 from vfe.learn.step import Gradients, Metrics, Update, apply, gradients
+from vfe.learn.trained import Trained
 
 Batch = dict[str, Any]
 
@@ -136,6 +137,10 @@ class Stage:
     del group
     return self.config.optimizer
 
+  def trained(self, group: str) -> Trained:
+    """Which of a group's parameters are trained."""
+    return Trained(self.optimizer_config(group).get("trainable") or ".*")
+
   @property
   def averages(self) -> dict[str, float]:
     """The decay of the average of each group that has one."""
@@ -154,7 +159,7 @@ class Stage:
       updates[group] = Update(
         made,
         schedule,
-        trainable=config.get("trainable") or ".*",
+        trained=self.trained(group),
         clip_norm=config.clip_norm,
         ema=self.averages.get(group, 0.0),
       )
@@ -162,12 +167,7 @@ class Stage:
 
   def init_state(self, rng: jax.Array) -> State:
     """The state before the first step. Pure."""
-    updates = self.updates
-    return states.create(
-      self.init(rng),
-      {group: update.optimizer for group, update in updates.items()},
-      averaged=tuple(self.averages),
-    )
+    return states.create(self.init(rng), self.updates, averaged=tuple(self.averages))
 
   # A step.
 
@@ -192,8 +192,11 @@ class Stage:
 
     params = state.groups["model"].params
     batch = self.prepared(batch, rng)
-    found = gradients(loss, params, state.extra, batch, accumulate=self.config.accumulate)
-    state, norms = apply(state, "model", found.grads, found.loss, self.updates["model"])
+    update, accumulate = self.updates["model"], self.config.accumulate
+    found = gradients(
+      loss, params, state.extra, batch, accumulate=accumulate, trained=update.trained
+    )
+    state, norms = apply(state, "model", found.grads, found.loss, update)
     state = state.replace(step=state.step + 1, extra=found.extra)
     return state, {"loss": mean(found), **found.metrics, **norms}
 

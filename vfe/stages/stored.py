@@ -42,5 +42,5 @@ def check_stored(name: str, data: Any, stored: Export) -> None:
 
 def stored_data(data: Any) -> dict[str, Any]:
   """The part of a data config that stored targets are of."""
-  fields = ("source", "path", "eval_path", "size", "max_pixels", "tabletop")
+  fields = ("source", "path", "eval_path", "variant", "size", "max_pixels", "tabletop")
   return configs.plain({key: data.to_dict()[key] for key in fields})

@@ -133,7 +133,9 @@ class TokenizerStage(Stage):
     found = gradients(loss, params, state.extra, batch, accumulate=self.config.accumulate)
     metrics = {"loss": mean(found), **found.metrics}
     for name in params:
-      state, norms = apply(state, name, found.grads[name], found.loss, self.updates[name])
+      update = self.updates[name]
+      grads = update.trained.of(found.grads[name])
+      state, norms = apply(state, name, grads, found.loss, update)
       metrics |= norms
     return state.replace(step=state.step + 1, extra=found.extra), metrics
 

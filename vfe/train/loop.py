@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from vfe.learn import hosts, sharding
-from vfe.learn.optimizer import count_parameters
 from vfe.learn.state import Params, State
 from vfe.stages.stage import Stage
 from vfe.train import cost
@@ -162,7 +161,7 @@ def _rows(stage: Stage) -> int:
 
 def _describe(stage: Stage, shapes: State, say: Callable, writer: Writer) -> None:
   for name, group in shapes.groups.items():
-    trained, total = count_parameters(group.params, stage.updates[name].trainable)
+    trained, total = stage.updates[name].trained.count(group.params)
     say(f"{name}: {trained:,} of {total:,} parameters are trained, {stage.steps} steps")
     writer.text(0, {f"parameters_{name}": parameter_table(group.params)})
 
