@@ -11,7 +11,7 @@ import numpy as np
 from vfe.data import augment, decode
 from vfe.data.faults import Fault, FaultError
 from vfe.data.record import Source
-from vfe.data.sampling import Sample, Sampling
+from vfe.data.sampling import Sample, Sampling, Times
 from vfe.data.spec import ClipSpec
 from vfe.errors import UserError
 
@@ -137,7 +137,9 @@ class _Block(Sampling):
 
   first: int = 0
 
-  def sample(self, count: int, frames: int, rng: np.random.Generator | None) -> Sample:
+  def sample(
+    self, count: int, frames: int, rng: np.random.Generator | None, times: Times | None = None
+  ) -> Sample:
     indices = np.arange(self.first, self.first + frames, dtype=np.int64)
     return Sample(np.minimum(indices, count - 1), self.first, int((indices >= count).sum()))
 

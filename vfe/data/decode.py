@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import numpy as np
 from jaxtyping import UInt8
 
+from vfe.data.image import ImageFile
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sample, Sampling
 from vfe.data.video import MAX_PIXELS, Misjudged, Video, open_video
@@ -28,7 +28,7 @@ class VideoInfo:
     seconds: from the first of them to the end of the last.
     height, width: of the picture as shown, after rotation.
     pixel_aspect: width / height of a pixel as shown; noted, not applied.
-    codec: FFmpeg's name of it, e.g. "h264".
+    codec: FFmpeg's name of it, e.g. "h264"; of an image, Pillow's, e.g. "jpeg".
     seekable: whether frames are found by time stamp, or by decoding from the start.
   """
 
@@ -62,16 +62,15 @@ def probe(record: VideoRecord, *, max_pixels: int = MAX_PIXELS) -> VideoInfo:
   with open_video(record, max_pixels=max_pixels) as video:
     picture = next(video.play())
     fps, seconds = video.pace()
-    aspect = video.stream.sample_aspect_ratio or Fraction(1)
     return VideoInfo(
       frames=video.count,
       fps=fps,
       seconds=seconds,
       height=picture.shape[0],
       width=picture.shape[1],
-      pixel_aspect=float(1 / aspect if video.transposed else aspect),
-      codec=video.stream.codec.canonical_name,
-      seekable=video.index.trusted,
+      pixel_aspect=video.pixel_aspect,
+      codec=video.codec,
+      seekable=video.seekable,
     )
 
 
@@ -118,10 +117,10 @@ def read_views(
   with open_video(record, short_side=short_side, max_pixels=max_pixels) as video:
     while True:
       if rng is None:
-        samples = sampling.views(video.count, frames, clips)
+        samples = sampling.views(video.count, frames, clips, video.times)
       else:
         rng.bit_generator.state = state
-        samples = [sampling.sample(video.count, frames, rng)]
+        samples = [sampling.sample(video.count, frames, rng, video.times)]
       try:
         return _cut(video, samples, crops)
       except Misjudged:  # The video knows better now: choose again, by the same chance.
@@ -129,7 +128,7 @@ def read_views(
 
 
 def _cut(
-  video: Video,
+  video: Video | ImageFile,
   samples: Sequence[Sample],
   crops: Callable[[int, int], Sequence[Callable[[np.ndarray], np.ndarray]]],
 ) -> list[Clip]:

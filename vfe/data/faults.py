@@ -1,9 +1,9 @@
-"""What can be wrong with a video file, and what becomes of it.
+"""What can be wrong with a video or image file, and what becomes of it.
 
 | Fault             | When                                                               |
 |-------------------|--------------------------------------------------------------------|
 | MISSING           | there is no such file, or it may not be read                       |
-| UNOPENABLE        | it is empty, no video container, or its header is lost             |
+| UNOPENABLE        | it is empty, neither video nor image, or its header is lost        |
 | NO_VIDEO_STREAM   | sound only, or only a cover picture                                |
 | NO_DECODER        | this build of FFmpeg cannot decode the video stream                |
 | NO_FRAMES         | the video stream holds not one picture that decodes                |
@@ -29,6 +29,7 @@ What is *not* a fault:
 import enum
 
 MAX_PIXELS = 8192 * 4608  # a little more than 8K; a larger picture is the fault ABSURD_SIZE
+MIN_SIDE = 8
 
 
 class Fault(enum.IntEnum):
@@ -64,7 +65,7 @@ def reason(fault: int) -> str:
 
 
 class FaultError(Exception):
-  """A video that cannot be served. Raised by `vfe.data.video`, caught by the pipeline.
+  """A video that cannot be served. Raised by `vfe.data.video` and `image`, caught by the pipeline.
 
   Attributes:
     fault: which `Fault`.
@@ -79,3 +80,10 @@ class FaultError(Exception):
 
   def __str__(self) -> str:
     return f"{self.name}: {reason(self.fault)}" + (f" ({self.detail})" if self.detail else "")
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+  """Raises FaultError where a picture is larger than max_pixels, or a side below MIN_SIDE."""
+  if width * height > max_pixels or min(width, height) < MIN_SIDE:
+    detail = f"{width}x{height}, allowed are sides from {MIN_SIDE} and {max_pixels} pixels"
+    raise FaultError(Fault.ABSURD_SIZE, name, detail)

@@ -42,12 +42,11 @@ from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from vfe.data.faults import MAX_PIXELS, Fault, FaultError
+from vfe.data.faults import MAX_PIXELS, Fault, FaultError, check_size
+from vfe.data.image import ImageFile, is_image
 from vfe.data.record import VideoRecord
-
-MIN_SIDE = 8
 
 _BY_TIME_STAMP = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may be trusted
 _SKIPPABLE = {"h264", "hevc"}  # codecs whose unreferenced pictures need no decoding
@@ -61,9 +60,12 @@ _LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 
 @contextlib.contextmanager
 def open_video(
   record: VideoRecord, *, short_side: int | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[Video]:
-  """An open `Video`, closed at the end; `short_side` as in `read_views`. Raises FaultError."""
-  video = Video(record, short_side, max_pixels)
+) -> Iterator[Video | ImageFile]:
+  """An open `Video`, closed at the end; `short_side` as in `read_views`. Raises FaultError.
+
+  An image is an `ImageFile`, which is read as a video of one frame.
+  """
+  video = (ImageFile if is_image(record) else Video)(record, short_side, max_pixels)
   try:
     yield video
   finally:
@@ -156,7 +158,7 @@ class Video:
     try:
       self._open()
       width, height = self.stream.width, self.stream.height
-      self._check_size(width, height, max_pixels)
+      check_size(record.name, width, height, max_pixels)
       factor = max(1, min(width, height) // short_side) if short_side else 1
       self._size = width // factor, height // factor
       self.index = self._cached_index()
@@ -183,6 +185,29 @@ class Video:
       rate = (len(shown) - 1) / ((shown[-1] - shown[0]) * tick)
     fps = float(rate or 1)
     return fps, self.count / fps
+
+  def times(self) -> Float64[np.ndarray, "count"]:
+    """Seconds from the first frame to each; evenly where time stamps do not tell."""
+    shown = np.asarray(self.index.shown)
+    if len(shown) == self.count and (np.diff(shown) > 0).all():
+      return (shown - shown[0]) * float(self.stream.time_base)
+    return np.arange(self.count) / self.pace()[0]
+
+  @property
+  def codec(self) -> str:
+    """FFmpeg's name of it, e.g. "h264"."""
+    return self.stream.codec.canonical_name
+
+  @property
+  def pixel_aspect(self) -> float:
+    """Width / height of a pixel as shown; known after the first frame."""
+    aspect = self.stream.sample_aspect_ratio or Fraction(1)
+    return float(1 / aspect if self.transposed else aspect)
+
+  @property
+  def seekable(self) -> bool:
+    """Whether frames are found by time stamp, or by decoding from the start."""
+    return self.index.trusted
 
   def play(self) -> Iterator[np.ndarray]:
     """Yields every frame within (start, end), uint8[H, W, 3], as many as there turn out to be."""
@@ -222,11 +247,6 @@ class Video:
     if self.stream.codec_context is None:
       raise self.fault(Fault.NO_DECODER)
     self.stream.codec_context.thread_count = 1  # Workers are the parallelism.
-
-  def _check_size(self, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels or min(width, height) < MIN_SIDE:
-      detail = f"{width}x{height}, allowed are sides from {MIN_SIDE} and {max_pixels} pixels"
-      raise self.fault(Fault.ABSURD_SIZE, detail)
 
   # Which frames there are.
 
