@@ -73,8 +73,8 @@ class Weights:
     )
 
 
-def read_config(folder: pathlib.Path, model_type: str) -> dict[str, Any]:
-  """The config.json of a folder.
+def read_config(folder: pathlib.Path, *model_types: str) -> dict[str, Any]:
+  """The config.json of a folder of one of these model types.
 
   Raises:
     UserError: there is none, it is no JSON object, or it is of another model type.
@@ -83,10 +83,10 @@ def read_config(folder: pathlib.Path, model_type: str) -> dict[str, Any]:
   if not (folder / CONFIG).is_file():
     raise UserError(f"{folder}: no {CONFIG} in it; give a folder as save_pretrained writes it.")
   config = _read_json(folder / CONFIG)
-  if config.get("model_type") != model_type:
+  if config.get("model_type") not in model_types:
     raise UserError(
       f"{folder / CONFIG}: model_type is {config.get('model_type')!r}; "
-      f"give the folder of a {model_type!r} model."
+      f"give the folder of a {' or '.join(map(repr, model_types))} model."
     )
   return config
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, UInt8
 
 from vfe.config import nearest
 from vfe.errors import UserError
-from vfe.interop import resnet, videomae
+from vfe.interop import bert, clip, resnet, siglip, videomae, vit
+from vfe.interop import vivit as hf_vivit
 from vfe.learn import exports
 from vfe.learn.exports import Export
 from vfe.models import fsq, tokenizer, vivit
@@ -23,7 +24,17 @@ from vfe.tokens.layout import Layout
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets
 
-HUGGING_FACE = {"videomae": videomae.read_export, "resnet": resnet.read_export}  # by model_type
+HUGGING_FACE = {  # by model_type
+  "bert": bert.read_export,
+  "clip": clip.read_export,
+  "clip_vision_model": clip.read_export,
+  "resnet": resnet.read_export,
+  "siglip": siglip.read_export,
+  "siglip_vision_model": siglip.read_export,
+  "videomae": videomae.read_export,
+  "vit": vit.read_export,
+  "vivit": hf_vivit.read_export,
+}
 
 
 def load(path: str | pathlib.Path, *, dtype: str = "float32") -> "Encoder | Tokenizer":

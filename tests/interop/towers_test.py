@@ -1,0 +1,203 @@
+import json
+import pathlib
+import runpy
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from vfe.errors import UserError
+from vfe.interop import bert, clip, siglip, towers, vit, vivit
+from vfe.models import pretrained
+from vfe.models.vivit import PIXELS, Encoder, EncoderConfig
+from vfe.nn.blocks import ACTIVATIONS
+from vfe.tokens.selection import everything
+from vfe.tokens.tubelets import tubelets
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+TOWERS = GOLDEN / "hf_towers"
+CASE = runpy.run_path(str(GOLDEN / "make_hf_towers.py"))
+READERS = {
+  "vit": vit, "vit_imagenet": vit, "clip": clip, "siglip": siglip, "vivit": vivit, "bert": bert,
+}  # fmt: skip
+
+
+def encoded(name):
+  """Our tokens of the video that transformers saw."""
+  _, model, params = READERS[name].read_export(TOWERS / name)
+  config = EncoderConfig.from_dict(model["encoder"])
+  video = CASE["video"](config.frames, 18 if name == "siglip" else 16)
+  patches = tubelets(jnp.asarray(video[:, :, : config.size, : config.size]), config.layout)
+  run = jax.jit(Encoder(config).apply)
+  return np.asarray(run({"params": params["encoder"]}, patches, everything(2, config.layout.size)))
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_imagenet", "clip", "siglip", "vivit"])
+def test_tokens_are_those_of_transformers(name):
+  """vit_imagenet: from several files, without biases, pixels as its image processor has them."""
+  golden = np.load(TOWERS / f"{name}.npz")
+  tokens = encoded(name)
+  np.testing.assert_allclose(tokens, golden["tokens"], atol=1e-4, rtol=1e-4)
+  if "pooled" in golden:
+    np.testing.assert_allclose(tokens[:, 0], golden["pooled"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_parameters_are_all_that_the_model_has(name):
+  kind, model, params = READERS[name].read_export(TOWERS / name)
+  if kind == "text":
+    return
+  config = EncoderConfig.from_dict(json.loads(json.dumps(model["encoder"])))
+  patches = jax.ShapeDtypeStruct((1, 2, config.layout.channels), jnp.uint8)
+  selection = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+  asked = jax.eval_shape(Encoder(config).init, jax.random.key(0), patches, selection)["params"]
+  shape = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), tree)
+  assert shape(params["encoder"]) == shape(asked)
+
+
+def change(name, folder, tensors=lambda tensors: tensors, **fields):
+  """A copy of transformers' folder with other tensors and other fields of its config."""
+  shutil.copytree(TOWERS / name, folder)
+  (folder / "model.safetensors").unlink()
+  save_file(tensors(load_file(TOWERS / name / "model.safetensors")), folder / "model.safetensors")
+  config = json.loads((folder / "config.json").read_text()) | fields
+  (folder / "config.json").write_text(json.dumps(config))
+  return folder
+
+
+def same(a, b):
+  return a[:2] == b[:2] and jax.tree.all(jax.tree.map(np.array_equal, a[2], b[2]))
+
+
+def without(prefix):
+  """Only the tensors of a part, as a model saved alone has them."""
+  return lambda of: {name.removeprefix(prefix): a for name, a in of.items() if prefix in name}
+
+
+def below(prefix):
+  return lambda of: {prefix + name: a for name, a in of.items()}
+
+
+@pytest.mark.parametrize(
+  "name, tensors",
+  [
+    ("vit", without("vit.")),
+    ("vivit", without("vivit.")),
+    ("siglip", below("vision_model.")),
+    ("bert", without("bert.")),
+  ],
+)
+def test_a_model_alone_and_in_a_larger_one_are_the_same(tmp_path, name, tensors):
+  reader, folder = READERS[name], change(name, tmp_path / "other", tensors)
+  assert same(reader.read_export(folder), reader.read_export(TOWERS / name))
+
+
+@pytest.mark.parametrize("prefix", ["", "vision_model."])
+def test_clips_vision_tower_alone(tmp_path, prefix):
+  tensors = lambda of: below(prefix)(without("vision_model.")(of))
+  config = json.loads((TOWERS / "clip" / "config.json").read_text())["vision_config"]
+  folder = change("clip", tmp_path / "alone", tensors, vision_config=None, **config)
+  assert json.loads((folder / "config.json").read_text())["model_type"] == "clip_vision_model"
+  assert same(clip.read_export(folder), clip.read_export(TOWERS / "clip"))
+
+
+def test_siglips_vision_tower_in_the_whole_model(tmp_path):
+  config = json.loads((TOWERS / "siglip" / "config.json").read_text())
+  folder = change(
+    "siglip", tmp_path / "whole", below("vision_model."), model_type="siglip", hidden_size=None,
+    vision_config=config,
+  )  # fmt: skip
+  assert same(siglip.read_export(folder), siglip.read_export(TOWERS / "siglip"))
+
+
+def test_berts_first_names_of_a_norms_parameters(tmp_path):
+  def first(name):
+    return name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta")
+
+  folder = change("bert", tmp_path / "first", lambda of: {first(n): a for n, a in of.items()})
+  assert same(bert.read_export(folder), bert.read_export(TOWERS / "bert"))
+
+
+def test_berts_vocabulary_is_the_folders_tokenizer(tmp_path):
+  folder = change("bert", tmp_path / "words")
+  assert bert.read_export(folder)[1]["vocabulary"] is None
+  for name in ("vocab.txt", "tokenizer.json"):
+    (folder / name).touch()
+    assert bert.read_export(folder)[1]["vocabulary"] == str(folder / name)
+
+
+@pytest.mark.parametrize(
+  "processor, pixels",
+  [
+    (None, "half"),
+    ({"size": 224}, "half"),
+    ({"image_mean": [0.48, 0.458, 0.408], "image_std": [0.269, 0.261, 0.276]}, "clip"),
+    ({"image_mean": 0.5, "image_std": 0.5}, "half"),
+    # google/vivit-b-16x2: rescaled to -1..1 and no more.
+    ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": False, "offset": True},
+     "half"),
+    ({"image_processor": {"image_mean": [0.485, 0.456, 0.406],
+                          "image_std": [0.229, 0.224, 0.225]}}, "imagenet"),
+  ],
+)  # fmt: skip
+def test_pixels_are_those_of_the_image_processor(tmp_path, processor, pixels):
+  if processor is not None:
+    nested = "image_processor" in processor
+    (tmp_path / towers.PROCESSORS[nested]).write_text(json.dumps(processor))
+  assert towers.pixels(tmp_path, "half") == pixels
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ('{"image_mean": 0, "image_std": 1}', r"mean \[0.0, 0.0, 0.0\] and deviation \[1.0, "),
+    ('{"image_mean": 0.5, "image_std": 0.5, "offset": true}', r"mean \[0.75, 0.75, 0.75\]"),
+    ('{"image_mean": 0.5}', "no usable image_mean and image_std .'image_std'"),
+    ("[]", "not a JSON object"),
+  ],
+)
+def test_other_pixels_are_named(tmp_path, content, message):
+  (tmp_path / "preprocessor_config.json").write_text(content)
+  with pytest.raises(UserError, match=message):
+    towers.pixels(tmp_path, "half")
+
+
+def test_names_are_those_of_the_encoder():
+  assert towers.PIXELS == PIXELS
+  assert set(towers.ACTIVATIONS.values()) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+  "name, fields, message",
+  [
+    ("vit", dict(hidden_act="relu"), r"config.json: hidden_act 'relu'"),
+    ("vit", dict(patch_size=[4, 8]), r"config.json: patch_size \[4, 8\], not square"),
+    ("vit", dict(image_size=[16, 32]), r"image_size \[16, 32\], not square"),
+    ("vit", dict(image_size=18), "image_size 18 with patches of 4"),
+    ("vit", dict(num_channels=1), "num_channels 1"),
+    ("vit", dict(model_type="bert"), "model_type is 'bert'; give the folder of a 'vit' model"),
+    ("vit", dict(num_hidden_layers=3), "no tensor vit.encoder.layer.2.layernorm_before.weight"),
+    ("vit", dict(image_size=32), r"position_embeddings has shape \[1, 17, 24\]"),
+    ("vivit", dict(tubelet_size=[2, 4, 8]), "patches of 4x8, not square"),
+    ("vivit", dict(num_frames=5), "num_frames 5 with tubelets of 2 frames"),
+    ("clip", dict(model_type="siglip"), "'siglip'; give the folder of a 'clip' or 'clip_vision_"),
+    ("siglip", dict(hidden_size=48), r"shape \[16, 24\], config.json makes it \[16, 48\]"),
+    ("siglip", dict(num_channels=4), "num_channels 4"),
+    ("bert", dict(position_embedding_type="relative_key"), "position_embedding_type 'relative"),
+    ("bert", dict(is_decoder=True), "is_decoder True"),
+    ("bert", dict(vocab_size=60), r"word_embeddings.weight has shape \[50, 24\]"),
+  ],
+)
+def test_a_model_that_does_not_fit_is_one_line_with_the_reason(tmp_path, name, fields, message):
+  with pytest.raises(UserError, match=message) as error:
+    READERS[name].read_export(change(name, tmp_path / "other", **fields))
+  assert "\n" not in str(error.value)
+
+
+def test_load_opens_them_by_model_type():
+  for name, reader in READERS.items():
+    export = pretrained.read_hugging_face(TOWERS / name)
+    assert same((export.kind, export.model, export.params), reader.read_export(TOWERS / name))

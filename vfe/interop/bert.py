@@ -1,0 +1,103 @@
+"""Hugging Face BERT folders in: BertModel, BertForMaskedLM, BertForPreTraining and the like.
+
+The pooler and the heads are left out. The first checkpoints call a norm's scale and bias gamma and
+beta: both are read.
+"""
+
+import pathlib
+from typing import Any
+
+from vfe.interop import towers
+from vfe.interop.safetensors import Weights, read_config
+
+EMBED = (
+  ("embeddings.word_embeddings.weight", "word/embedding", "vd"),
+  ("embeddings.position_embeddings.weight", "position", "nd"),
+  ("embeddings.token_type_embeddings.weight", "type", "sd"),
+  ("embeddings.LayerNorm.weight", "norm/scale", "d"),
+  ("embeddings.LayerNorm.bias", "norm/bias", "d"),
+)
+BLOCK = (
+  ("attention.self.query.weight", "attention/query/kernel", "dd"),
+  ("attention.self.query.bias", "attention/query/bias", "d"),
+  ("attention.self.key.weight", "attention/key/kernel", "dd"),
+  ("attention.self.value.weight", "attention/value/kernel", "dd"),
+  ("attention.self.value.bias", "attention/value/bias", "d"),
+  ("attention.output.dense.weight", "attention/out/kernel", "dd"),
+  ("attention.output.dense.bias", "attention/out/bias", "d"),
+  ("attention.output.LayerNorm.weight", "attention_norm/scale", "d"),
+  ("attention.output.LayerNorm.bias", "attention_norm/bias", "d"),
+  ("intermediate.dense.weight", "mlp/up/kernel", "md"),
+  ("intermediate.dense.bias", "mlp/up/bias", "m"),
+  ("output.dense.weight", "mlp/down/kernel", "dm"),
+  ("output.dense.bias", "mlp/down/bias", "d"),
+  ("output.LayerNorm.weight", "mlp_norm/scale", "d"),
+  ("output.LayerNorm.bias", "mlp_norm/bias", "d"),
+)
+FIRST_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+VOCABULARIES = ("tokenizer.json", "vocab.txt")
+
+# transformers' own, which a config.json may leave out.
+DEFAULTS = dict(
+  vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+  intermediate_size=3072, hidden_act="gelu", max_position_embeddings=512, type_vocab_size=2,
+  layer_norm_eps=1e-12, position_embedding_type="absolute", is_decoder=False,
+)  # fmt: skip
+
+
+def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+  """A folder as ("text", model, params) of an export.
+
+  model["text"] has the fields of `vfe.models.text.TextConfig`; model["vocabulary"] is the absolute
+  path of the folder's tokenizer.json or else vocab.txt, None where it has neither. params are numpy
+  float32, those of `vfe.models.text.TextEncoder` under "text".
+
+  Raises:
+    UserError: a file, tensor or shape is missing or wrong, or it is a BERT we have no model for.
+  """
+  folder = pathlib.Path(folder).absolute()
+  config = DEFAULTS | read_config(folder, "bert")
+  kind = config["position_embedding_type"]
+  towers.refuse(
+    folder,
+    {
+      f"position_embedding_type {kind!r}": kind != "absolute",
+      f"is_decoder {config['is_decoder']}": config["is_decoder"],
+    },
+  )
+  model = {
+    "vocabulary": config["vocab_size"],
+    "width": config["hidden_size"],
+    "depth": config["num_hidden_layers"],
+    "heads": config["num_attention_heads"],
+    "mlp": config["intermediate_size"],
+    "positions": config["max_position_embeddings"],
+    "types": config["type_vocab_size"],
+    "norm_eps": config["layer_norm_eps"],
+    "activation": towers.activation(folder, config),
+  }
+  found = [str(folder / name) for name in VOCABULARIES if (folder / name).is_file()]
+  about = {"text": model, "vocabulary": found[0] if found else None}
+  return "text", about, {"text": _parameters(Weights(folder), model)}
+
+
+def _parameters(weights: Weights, model: dict[str, Any]) -> dict[str, Any]:
+  part = towers.prefix(weights, "bert.")
+  first = any(name.endswith(".gamma") for name in weights.names)
+  embed, block = ((_first_names(table) if first else table) for table in (EMBED, BLOCK))
+  sizes = {
+    "v": model["vocabulary"], "n": model["positions"], "s": model["types"], "d": model["width"],
+    "m": model["mlp"],
+  }  # fmt: skip
+  params = towers.tensors(weights, embed, sizes, part)
+  layer = part + "encoder.layer.{}."
+  return params | {"blocks": towers.layers(weights, block, sizes, layer, model["depth"])}
+
+
+def _first_names(table: towers.Table) -> towers.Table:
+  def first(name):
+    for later, before in FIRST_NAMES.items():
+      name = name.replace(later, before)
+    return name
+
+  return [(first(theirs), ours, letters) for theirs, ours, letters in table]
