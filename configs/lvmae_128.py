@@ -64,6 +64,7 @@ def _data(chosen) -> dict:
     source=source,
     path=config_dict.placeholder(str) if path is None else path,
     eval_path=config_dict.placeholder(str),
+    variant=config_dict.placeholder(str),  # of a data set with several protocols; None: its usual
     heads=config_dict.placeholder(tuple),  # label columns of a manifest; default: all
     frames=chosen.frames,
     size=224,  # derived: 16 frames give 8x14x14 tokens (A.5.1)

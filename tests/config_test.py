@@ -106,3 +106,4 @@ def test_data_argument_says_which_source(tmp_path):
     (folder / file).touch()
     assert configs.data_source(str(folder)) == (source, str(folder))
   assert configs.data_source("diving48") == ("diving48", None)  # and --config.data.path=
+  assert configs.data_source("msrvtt") == ("msrvtt", None)

@@ -25,7 +25,20 @@ DATA_MARKS = {
   "Diving48_vocab.json*": "diving48",
   "dataset_info.json": "tfds",
   "*/dataset_info.json": "tfds",
+  "MSRVTT_*": "msrvtt",
+  "*_videodatainfo.json*": "msrvtt",
+  "vatex_*.json*": "vatex",
+  "youcookii_annotations_trainval.json*": "youcook2",
+  "validation_youcook.csv*": "youcook2",
+  "val_1.json*": "activitynet",
+  "video_cc_public.csv*": "videocc3m",
+  "HowTo100M_v1.csv*": "howto100m",
+  "raw_caption.json*": "howto100m",
+  "caption.json*": "howto100m",
+  "captions_msvd.json*": "msvd",
 }
+# Data sets with official files, which a recipe may name before a folder is given.
+DATA_SETS = tuple(sorted({*DATA_MARKS.values()} - {"shards", "tfds"}))
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
@@ -70,13 +83,14 @@ def data_source(value: str) -> tuple[str, str | None]:
   """(data.source, data.path) of a recipe's `data=`: a file or folder of the user's, or `tabletop`.
 
   A .csv or .jsonl file is a manifest; a folder is what the file in it says, or else a folder of
-  videos. `diving48`, where no such folder lies, leaves the path to --config.data.path=.
+  videos. The name of a data set, where no such folder lies, leaves the path to
+  --config.data.path=.
   """
   if value == "tabletop":
     return "tabletop", None
   path = pathlib.Path(value).expanduser()
-  if value == "diving48" and not path.exists():
-    return "diving48", None
+  if value in DATA_SETS and not path.exists():
+    return value, None
   if path.suffix in (".csv", ".jsonl"):
     return "manifest", str(path)
   found = (source for file, source in DATA_MARKS.items() if any(path.glob(file)))
@@ -108,6 +122,7 @@ def stage_data(**changes: Any) -> dict[str, Any]:
     source=config_dict.placeholder(str),
     path=config_dict.placeholder(str),
     eval_path=config_dict.placeholder(str),
+    variant=config_dict.placeholder(str),
     frames=config_dict.placeholder(int),
     size=config_dict.placeholder(int),
     views=config_dict.placeholder(int),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ml_collections import ConfigDict
 
 from vfe.config import choose
+from vfe.data.captioned import READERS
 from vfe.data.diving48 import list_diving48
 from vfe.data.folder import list_folder
 from vfe.data.listing import Classes, Entry, Listing
@@ -27,6 +28,7 @@ SOURCES = {
   "shards": "vfe.data.shards:open_shards",
   "diving48": "vfe.data.sources:open_diving48",
   "tfds": "vfe.data.tfds.source:open_tfds",
+  **dict.fromkeys(READERS, "vfe.data.sources:open_captioned"),
 }
 
 
@@ -34,7 +36,8 @@ def open_source(data: ConfigDict, split: str) -> Source:
   """The videos that `config.data` names. Raises UserError for what a person has to change.
 
   Args:
-    data: source, path, eval_path and heads are read (and data.tabletop by the tabletop world).
+    data: source, path, eval_path, heads and variant are read (and data.tabletop by the tabletop
+      world).
     split: "train" or "validation".
 
   Class numbers are those of the training split. Evaluation uses data.eval_path, or the source's
@@ -95,6 +98,12 @@ def open_manifest(data: ConfigDict, split: str) -> ListedSource | None:
 def open_diving48(data: ConfigDict, split: str) -> ListedSource | None:
   """A local folder with Diving48's own files; see vfe.data.diving48."""
   return _open_listed(data, split, list_diving48)
+
+
+def open_captioned(data: ConfigDict, split: str) -> ListedSource | None:
+  """A local folder with a video-text data set's own files; see vfe.data.captioned."""
+  reader = READERS[data.source]
+  return _open_listed(data, split, lambda path: reader(path, data.get("variant")))
 
 
 def required_path(data: ConfigDict) -> str:
