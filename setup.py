@@ -45,6 +45,7 @@ setuptools.setup(
     "safetensors>=0.8",
     "tensorboard>=2.21",  # of clu, which does not declare it
     "tensorflow-datasets>=4.9.10",
+    "tokenizers>=0.23",
     f"tensorflow-cpu>=2.21; {HAS_TENSORFLOW} and {X86_LINUX}",
     f"tensorflow>=2.21; {HAS_TENSORFLOW} and {ELSEWHERE}",
   ],

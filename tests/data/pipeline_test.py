@@ -23,6 +23,8 @@ from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sampling
 from vfe.data.sources import ListedSource
 from vfe.data.spec import Augment
+from vfe.data.streams import Stream
+from vfe.data.text import Text, Tokenizer, train_vocabulary
 from vfe.errors import UserError
 
 FRAMES, SIZE = 8, 16
@@ -84,6 +86,24 @@ def merged(parts):
   return jax.tree.map(lambda array: array[order], whole)
 
 
+@pytest.fixture(scope="module")
+def told(source, tmp_path_factory):
+  """The source with captions, record i having i % 4 + 1 of them, and its vocabulary."""
+  texts = [[f"{word} {i}" for word in "abcd"[: i % 4 + 1]] for i in range(len(source))]
+  records = [
+    dataclasses.replace(record, text={"captions": captions})
+    for record, captions in zip(source.records, texts, strict=True)
+  ]
+  path = tmp_path_factory.mktemp("words") / "tokenizer.json"
+  path.write_text(train_vocabulary((text for captions in texts for text in captions), 100))
+  return ListedSource("told", source.heads, records), str(path)
+
+
+def worded(vocabulary, **changes):
+  text = Text(vocabulary, length=5, key="captions", captions=3)
+  return dataclasses.replace(SPEC, text=text, **changes)
+
+
 def test_a_batch_holds_what_it_says(source):
   batch = train(source)[0]
   assert batch["video"].shape == (4, FRAMES, SIZE, SIZE, 3) and batch["video"].dtype == np.uint8
@@ -107,10 +127,12 @@ def test_processes_share_out_the_same_rows(source, processes):
     assert_equal(merged(parts), whole)
 
 
-def test_workers_do_not_change_the_order(source):
-  expected = [train(source)[step] for step in range(2, 6)]
+def test_workers_do_not_change_the_order(told):
+  source, vocabulary = told
+  dataset = train(source, worded(vocabulary))
+  expected = [dataset[step] for step in range(2, 6)]
   for workers in (0, 1, 2):
-    with pipeline.iterate(train(source), start=2, workers=workers, buffer=1) as batches:
+    with pipeline.iterate(dataset, start=2, workers=workers, buffer=1) as batches:
       for batch in expected:
         assert_equal(next(batches), batch)
 
@@ -330,6 +352,66 @@ def test_stored_targets_are_those_of_the_clip(source, tmp_path):
     train(few, spec)
 
 
+# Text.
+
+
+def test_a_training_row_carries_one_caption_of_its_record(told):
+  source, vocabulary = told
+  spec, words = worded(vocabulary, views=2), Tokenizer(vocabulary, 5)
+  seen, differ = set(), False
+  for step in range(16):
+    batch = train(source, spec, batch=6)[step]
+    ids, mask = batch["text"]["ids"], batch["text"]["mask"]
+    assert ids.shape == mask.shape == (6, 5) and ids.dtype == np.int32 and mask.dtype == bool
+    for record, row, there in zip(batch["record"].tolist(), ids, mask, strict=True):
+      every_ids, every_mask = words(source[record].text["captions"])
+      number = [row.tolist() for row in every_ids].index(row.tolist())
+      np.testing.assert_array_equal(there, every_mask[number])
+      seen.add((record % 4, number))
+    differ |= bool((ids[::2] != ids[1::2]).any())
+  assert differ and seen == {(r, n) for r in range(4) for n in range(r + 1)}
+
+
+def test_text_changes_nothing_else_of_a_row(told):
+  source, vocabulary = told
+  with_text, without = train(source, worded(vocabulary))[3], train(source)[3]
+  text = with_text.pop("text")
+  assert_equal(with_text, without)
+  parts = [train(source, worded(vocabulary), rows=[row])[3]["text"] for row in range(4)]
+  assert_equal(text, jax.tree.map(lambda *rows: np.concatenate(rows), *parts))
+
+
+def test_evaluation_rows_carry_the_first_captions(told, faulty):
+  source, vocabulary = told
+  [batch] = evaluate(source, worded(vocabulary, eval_crops=2), 20, range(20))
+  ids, _ = Tokenizer(vocabulary, 5)([f"{word} {i}" for i in range(10) for word in "abc"])
+  expected = ids.reshape(10, 3, 5) * (np.arange(3) < np.arange(10)[:, None] % 4 + 1)[..., None]
+  np.testing.assert_array_equal(batch["text"]["ids"], np.repeat(expected, 2, axis=0))
+  np.testing.assert_array_equal(batch["text"]["mask"], batch["text"]["ids"] != 0)
+  silent = evaluate(faulty, worded(vocabulary), 10, range(10))[0]["text"]
+  assert silent["ids"].shape == (10, 3, 5) and not silent["mask"].any()
+
+
+def test_a_record_without_a_caption_cannot_be_trained_on(source, told):
+  with pytest.raises(UserError, match=r"\.mp4: no 'captions' to train on"):
+    train(source, worded(told[1]))[0]
+
+
+def test_blocks_carry_no_text(told):
+  source, vocabulary = told
+  rows = np.arange(4)
+  assert "text" not in pipeline.block_dataset(source, worded(vocabulary), batch=4, rows=rows)[0]
+
+
+def test_a_stream_says_the_shapes_of_its_text(told):
+  source, vocabulary = told
+  stream = Stream(source, worded(vocabulary), batch=4)
+  batch, shapes = next(stream.train(0, np.arange(4), 0)), stream.shapes()
+  for name in ("ids", "mask"):
+    assert batch["text"][name].shape == shapes["text"][name].shape
+    assert batch["text"][name].dtype == shapes["text"][name].dtype
+
+
 def test_local_rows_are_those_of_this_process():
   mesh = jax.make_mesh((4, 2), ("data", "tensor"))
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -354,6 +436,10 @@ def test_the_spec_is_read_from_the_config():
   assert spec.sampling == Sampling("strided", 2, 1)
   assert spec.views == 2 and spec.max_pixels == 10_000
   assert spec.augment == Augment("resized_crop", (0.3, 1.0), (0.75, 1.3333), False)
+  data.sampling.update(kind="first", stride=1)
+  with pytest.raises(UserError, match=r"eval_clips=2: data.sampling.kind='first' has one clip"):
+    pipeline.clip_spec(data)
+  data.sampling.kind = "strided"
   data.augment.kind = "centre"
   with pytest.raises(UserError, match=r"data\.augment\.kind='centre' is unknown"):
     pipeline.clip_spec(data)

@@ -10,9 +10,10 @@ import numpy as np
 
 from vfe.data import augment, decode
 from vfe.data.faults import Fault, FaultError
-from vfe.data.record import Source
+from vfe.data.record import Source, VideoRecord
 from vfe.data.sampling import Sample, Sampling, Times
 from vfe.data.spec import ClipSpec
+from vfe.data.text import caption_of, captions_of
 from vfe.errors import UserError
 
 REPLACEMENTS = 16  # other videos that are tried in place of an unreadable one
@@ -26,22 +27,30 @@ class Served:
     record: index of the record that is shown.
     labels: the record's classes by head.
     clips: uint8[T, S, S, 3] each, with start and repeated; none if the video cannot be read.
+    captions: of each clip where the spec wants text: one in training, at evaluation the first C.
     fault: of the record `faulty`, which could not be read; -1 where all is well.
   """
 
   record: int
   labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
   clips: Sequence[decode.Clip] = ()
+  captions: Sequence[Sequence[str]] = ()
   fault: Fault = Fault.NONE
   faulty: int = -1
 
 
 @runtime_checkable
 class Reader(Protocol):
-  """Decodes what a slot names. `views` are the wanted ones of the slot's rows."""
+  """Decodes what a slot names. `views` are the wanted ones of the slot's rows.
+
+  captions is () where a row carries one caption, (C,) where it carries C.
+  """
 
   source: Source
   spec: ClipSpec
+
+  @property
+  def captions(self) -> tuple[int, ...]: ...
 
   def __call__(self, slot: Any, views: Sequence[int]) -> Served: ...
 
@@ -57,6 +66,7 @@ class TrainReader:
 
   source: Source
   spec: ClipSpec
+  captions = ()
 
   def __call__(self, slot: tuple[int, Sequence[int]], views: Sequence[int]) -> Served:
     record, words = slot
@@ -81,7 +91,11 @@ class TrainReader:
       return [spec.augment.crop(np.random.default_rng([*words, 1, view]), height, width, spec.size)
               for view in views]
 
-    return _serve(self, record, spec.sampling, np.random.default_rng([*words, 0]), crops)
+    def captions(record: VideoRecord) -> list[list[str]]:
+      draws = (np.random.default_rng([*words, 3, view]) for view in views)
+      return [[caption_of(record, spec.text.key, rng)] for rng in draws]
+
+    return _serve(self, record, spec.sampling, np.random.default_rng([*words, 0]), crops, captions)
 
   def _others(self, record: int, words: Sequence[int]) -> list[int]:
     """Distinct records other than this one, in the order in which they are tried."""
@@ -98,14 +112,21 @@ class EvalReader:
   source: Source
   spec: ClipSpec
 
+  @property
+  def captions(self) -> tuple[int, ...]:
+    return (self.spec.text.captions,) if self.spec.text else ()
+
   def __call__(self, slot: int, views: Sequence[int]) -> Served:
     spec = self.spec
 
     def crops(height: int, width: int) -> list[augment.Crop]:
       return augment.spatial_crops(height, width, spec.size, spec.eval_crops)
 
+    def captions(record: VideoRecord) -> list[tuple[str, ...]]:
+      return [captions_of(record, spec.text.key)[: spec.text.captions]] * len(views)
+
     try:
-      served = _serve(self, slot, spec.sampling, None, crops, clips=spec.eval_clips)
+      served = _serve(self, slot, spec.sampling, None, crops, captions, clips=spec.eval_clips)
     except FaultError as error:
       return Served(slot, fault=error.fault, faulty=slot)
     return dataclasses.replace(served, clips=[served.clips[view] for view in views])
@@ -113,10 +134,11 @@ class EvalReader:
 
 @dataclasses.dataclass(frozen=True)
 class BlockReader:
-  """T consecutive frames, cropped to the centre. A slot is (record index, first frame)."""
+  """T consecutive frames, cropped to the centre, without text. A slot is (record, first frame)."""
 
   source: Source
   spec: ClipSpec
+  captions = ()
 
   def __call__(self, slot: tuple[int, int], views: Sequence[int]) -> Served:
     del views  # a block has one
@@ -126,7 +148,7 @@ class BlockReader:
       return [augment.center(height, width, self.spec.size)]
 
     try:
-      return _serve(self, record, _Block(first=first), None, crops)
+      return _serve(self, record, _Block(first=first), None, crops, lambda record: ())
     except FaultError as error:
       return Served(record, fault=error.fault, faulty=record)
 
@@ -150,9 +172,11 @@ def _serve(
   sampling: Sampling,
   rng: np.random.Generator | None,
   crops: Callable[[int, int], Sequence[augment.Crop]],
+  captions: Callable[[VideoRecord], Sequence[Sequence[str]]],
   clips: int = 1,
 ) -> Served:
   record, spec = reader.source[index], reader.spec
+  said = captions(record) if spec.text else ()
   views = decode.read_views(
     record,
     spec.frames,
@@ -163,4 +187,4 @@ def _serve(
     short_side=2 * spec.size,  # the box of a crop has half the picture's sides at the least
     max_pixels=spec.max_pixels,
   )
-  return Served(index, record.labels, views)
+  return Served(index, record.labels, views, said)

@@ -12,6 +12,7 @@ Frames leave as uint8; the accelerator normalises them.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -30,11 +31,11 @@ from absl import flags
 from jaxtyping import Int
 
 from vfe.data import decode
-from vfe.data.clips import BlockReader, EvalReader, Reader, Served, TrainReader
+from vfe.data.clips import BlockReader, EvalReader, Reader, TrainReader
 from vfe.data.faults import FaultError
 from vfe.data.record import Source
+from vfe.data.rows import Batch, Stack
 from vfe.data.spec import ClipSpec, clip_spec
-from vfe.data.stored import Stored
 from vfe.errors import UserError
 
 __all__ = [
@@ -43,8 +44,6 @@ __all__ = [
 ]
 
 SHARED_MEMORY = 2 << 30  # with less of it free, batches leave the workers through pipes
-
-Batch = dict[str, Any]
 
 
 def train_dataset(
@@ -62,9 +61,11 @@ def train_dataset(
     global number), record (index of the record served), view, start (the clip's first frame),
     repeated (how many frames repeat the last one of a short video), fault (0: none) and faulty
     (index of the record that could not be read and was replaced, or -1); label, a dict of int32[b]
-    by head; with spec.stored also codes uint8[b, N, d] and importance float32[b, N].
+    by head; with spec.stored also codes uint8[b, N, d] and importance float32[b, N]; with
+    spec.text also text, a dict of ids int32[b, L] and mask bool[b, L] of one caption.
 
-  Iterating raises UserError where neither a video nor its replacements can be read.
+  Iterating raises UserError where neither a video nor its replacements can be read, or a video has
+  no caption.
   """
   if not len(source):
     raise UserError(f"{source.name}: holds no videos to train on.")
@@ -87,9 +88,11 @@ def eval_dataset(
 ) -> grain.MapDataset:
   """Every record once, in order, its eval_clips x eval_crops views in consecutive rows.
 
-  Elements are those of `train_dataset`. The last step is padded with rows whose `valid` is False,
-  so every process has the same number of steps. The rows of an unreadable video are not valid
-  either and carry its fault: a replacement would be counted as the video it stands for.
+  Elements are those of `train_dataset`, but for text: ids int32[b, C, L] and mask bool[b, C, L] of
+  the record's first C captions, all False where it has fewer. The last step is padded with rows
+  whose `valid` is False, so every process has the same number of steps. The rows of an unreadable
+  video are not valid either and carry its fault: a replacement would be counted as the video it
+  stands for.
   """
   records = grain.MapDataset.range(len(source))
   views = spec.eval_clips * spec.eval_crops
@@ -106,7 +109,8 @@ def block_dataset(
   not valid. Counting the blocks opens every video once.
   """
   blocks = grain.MapDataset.source(_blocks(source, spec))
-  return _batches(blocks, BlockReader(source, spec), batch, rows, 1)
+  silent = dataclasses.replace(spec, text=None)
+  return _batches(blocks, BlockReader(source, silent), batch, rows, 1)
 
 
 def local_rows(sharding: Any, batch: int) -> Int[np.ndarray, "b"]:
@@ -162,7 +166,7 @@ def iterate(
 def _batches(
   slots: grain.MapDataset, reader: Reader, batch: int, rows: np.ndarray, views: int
 ) -> grain.MapDataset:
-  return _StepRows(slots, batch, rows, views).map(_Stack(reader))
+  return _StepRows(slots, batch, rows, views).map(Stack(reader))
 
 
 def _with_words(record: int, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
@@ -192,73 +196,6 @@ class _StepRows(grain.MapDataset):
       wanted.setdefault(slot, []).append((row, view))
     there = len(self._parent)
     return [(self._parent[slot] if slot < there else None, rows) for slot, rows in wanted.items()]
-
-
-class _Stack(grain.transforms.Map):
-  """Reads the slots of a step and lays their rows into arrays."""
-
-  def __init__(self, reader: Reader):
-    self._reader = reader
-    self._stored = _targets(reader)
-
-  def map(self, element: list[tuple[Any, list[tuple[int, int]]]]) -> Batch:
-    batch = self._blank(sum(len(rows) for _, rows in element))
-    place = 0
-    for slot, rows in element:
-      served = None if slot is None else self._reader(slot, [view for _, view in rows])
-      for i, (row, view) in enumerate(rows):
-        batch["row"][place], batch["view"][place] = row, view
-        if served is not None:
-          self._lay(batch, place, served, i)
-        place += 1
-    return batch
-
-  def _blank(self, rows: int) -> Batch:
-    """A batch of rows that are not valid: zeros, and -1 where 0 is a record or a class."""
-    spec, absent = self._reader.spec, np.full(rows, -1, np.int32)
-    numbers = ("row", "view", "start", "repeated", "fault")
-    batch = {
-      **{name: np.zeros(rows, np.int32) for name in numbers},
-      "video": np.zeros((rows, spec.frames, spec.size, spec.size, 3), np.uint8),
-      "valid": np.zeros(rows, bool),
-      "record": absent.copy(),
-      "faulty": absent.copy(),
-      "label": {head: absent.copy() for head in self._reader.source.heads},
-    }
-    if self._stored:
-      tokens, channels = self._stored.shape(spec.frames)
-      batch["codes"] = np.zeros((rows, tokens, channels), np.uint8)
-      batch["importance"] = np.zeros((rows, tokens), np.float32)
-    return batch
-
-  def _lay(self, batch: Batch, place: int, served: Served, i: int):
-    """Row `place` becomes the i-th of the served views."""
-    batch["record"][place] = served.record
-    batch["fault"][place], batch["faulty"][place] = served.fault, served.faulty
-    if not served.clips:
-      return
-    clip = served.clips[i]
-    batch["valid"][place] = True
-    batch["video"][place] = clip.frames
-    batch["start"][place], batch["repeated"][place] = clip.start, clip.repeated
-    for head, number in served.labels.items():
-      batch["label"][head][place] = number
-    if self._stored:
-      batch["codes"][place], batch["importance"][place] = self._stored.lookup(
-        served.record, clip.start, len(clip.frames)
-      )
-
-
-def _targets(reader: Reader) -> Stored | None:
-  if reader.spec.stored is None:
-    return None
-  stored = Stored(reader.spec.stored)
-  if len(stored) != len(reader.source):
-    raise UserError(
-      f"{stored.path}: holds the targets of {len(stored)} videos, but {reader.source.name} has "
-      f"{len(reader.source)}; make the targets anew."
-    )
-  return stored
 
 
 def _blocks(source: Source, spec: ClipSpec) -> Sequence[tuple[int, int]]:

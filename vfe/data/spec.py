@@ -14,6 +14,7 @@ from vfe.config import choose
 from vfe.data import augment
 from vfe.data.faults import MAX_PIXELS
 from vfe.data.sampling import Sampling
+from vfe.data.text import Text
 from vfe.errors import UserError
 
 
@@ -58,6 +59,7 @@ class ClipSpec:
     eval_clips, eval_crops: rows of a record at evaluation: clips in time x crops in space.
     max_pixels: a larger picture is the fault ABSURD_SIZE.
     stored: path of stored tokenizer targets whose codes and importance travel with the clip.
+    text: the captions that travel with the clip.
   """
 
   frames: int
@@ -69,11 +71,17 @@ class ClipSpec:
   eval_crops: int = 1
   max_pixels: int = MAX_PIXELS
   stored: str | None = None
+  text: Text | None = None
 
   def __post_init__(self):
     for field in ("frames", "size", "views", "eval_clips", "eval_crops"):
       if getattr(self, field) < 1:
         raise UserError(f"data.{field}={getattr(self, field)} is below 1; use 1 or more.")
+    if self.sampling.kind == "first" and self.eval_clips > 1:
+      raise UserError(
+        f"data.eval_clips={self.eval_clips}: data.sampling.kind='first' has one clip of a video, "
+        f"the first; use eval_clips=1, or 'strided'."
+      )
 
 
 def clip_spec(data: ConfigDict) -> ClipSpec:

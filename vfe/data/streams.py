@@ -65,7 +65,7 @@ class Stream:
     return pipeline.iterate(dataset, start=0, workers=self.workers, buffer=self.buffer)
 
   def shapes(self) -> dict[str, Any]:
-    """What a step is given of this stream, over all processes, as arrays that take no memory."""
+    """What a step of training is given of this stream, over all processes, in arrays of no size."""
     rows = (self.batch,)
     of = lambda dtype, *more: np.broadcast_to(np.zeros((), dtype), (*rows, *more))
     size = self.spec.size
@@ -78,4 +78,7 @@ class Stream:
     if self.targets:
       tokens, channels = self.targets
       batch |= {"codes": of(np.uint8, tokens, channels), "importance": of(np.float32, tokens)}
+    if self.spec.text:
+      length = self.spec.text.length
+      batch["text"] = {"ids": of(np.int32, length), "mask": of(bool, length)}
     return batch
