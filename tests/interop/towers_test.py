@@ -197,6 +197,57 @@ def test_a_model_that_does_not_fit_is_one_line_with_the_reason(tmp_path, name, f
   assert "\n" not in str(error.value)
 
 
+def written(name, folder):
+  _, model, params = READERS[name].read_export(TOWERS / name)
+  READERS[name].write_export(folder, model, params)
+  return load_file(folder / "model.safetensors"), params
+
+
+@pytest.mark.parametrize("name", ["vit", "vivit", "bert"])
+def test_what_is_written_are_their_tensors(tmp_path, name):
+  """All but pooler and heads. The class token holds its position, biases on keys are 0."""
+  ours, _ = written(name, tmp_path / "ours")
+  part = without(f"{name}.")(load_file(TOWERS / name / "model.safetensors"))
+  theirs = {n: array for n, array in part.items() if not n.startswith("pooler")}
+  assert ours.keys() == theirs.keys()
+  moved = ("key.bias", "cls_token", "position_embeddings")
+  for tensor, array in theirs.items():
+    assert ours[tensor].shape == array.shape
+    if not tensor.endswith(moved):
+      np.testing.assert_array_equal(ours[tensor], array)
+  assert not any(array.any() for n, array in ours.items() if n.endswith("key.bias"))
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_imagenet", "vivit", "bert"])
+def test_what_is_written_reads_the_same(tmp_path, name):
+  _, before = written(name, tmp_path / "ours")
+  _, model, after = READERS[name].read_export(tmp_path / "ours")
+  expected = READERS[name].read_export(TOWERS / name)[1]
+  if name == "vit_imagenet":  # its image processor is not the reader's or writer's
+    expected["encoder"]["pixels"] = "half"
+  assert model == expected and jax.tree.all(jax.tree.map(np.array_equal, before, after))
+  config, theirs = (
+    json.loads((f / "config.json").read_text()) for f in (tmp_path / "ours", TOWERS / name)
+  )
+  shared = (config.keys() & theirs.keys()) - {"architectures", "qkv_bias"}
+  assert len(shared) > 9 and all(config[field] == theirs[field] for field in shared)
+
+
+@pytest.mark.parametrize(
+  "name, writer, message",
+  [
+    ("clip", vit, "transformers' ViT has no pre_norm True"),
+    ("siglip", vit, "transformers' ViT has no encoder without a class token"),
+    ("vivit", vit, "transformers' ViT has no clips of 4 frames"),
+  ],
+)
+def test_what_transformers_does_not_have_is_not_written(tmp_path, name, writer, message):
+  _, model, params = READERS[name].read_export(TOWERS / name)
+  with pytest.raises(UserError, match=message):
+    writer.write_export(tmp_path / "never", model, params)
+  assert not (tmp_path / "never").exists()
+
+
 def test_load_opens_them_by_model_type():
   for name, reader in READERS.items():
     export = pretrained.read_hugging_face(TOWERS / name)

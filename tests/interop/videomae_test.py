@@ -141,6 +141,7 @@ def test_a_model_that_does_not_fit_is_one_line_with_the_reason(tmp_path, fields,
     ("classifier", dict(pool="attentive"), "pool 'attentive'"),
     ("classifier", dict(heads={"verb": 3, "noun": 2}), "2 heads, verb, noun"),
     ("mae", dict(encoder=CASE["ENCODER"] | dict(positions="sincos3d")), "positions 'sincos3d'"),
+    ("mae", dict(encoder=CASE["ENCODER"] | dict(cls=True)), "cls True"),
     ("mae", dict(decoder=CASE["DECODER"] | dict(norm_eps=1e-5)), "norm_eps of its own"),
   ],
 )

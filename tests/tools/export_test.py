@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from vfe.errors import UserError
-from vfe.interop import videomae
+from vfe.interop import bert, videomae
 from vfe.learn import exports
+from vfe.models import pretrained
 from vfe.tools import export
 
 CASE = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "golden" / "make_videomae.py"))
@@ -57,6 +58,29 @@ def test_a_hugging_face_folder_goes_through_unchanged(tmp_path):
   assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize(
+  "name, architecture", [("vit", "ViTModel"), ("vivit", "VivitModel"), ("bert", "BertModel")]
+)
+def test_other_models_become_folders_that_read_the_same(tmp_path, name, architecture, capsys):
+  """Pixels too, by the image processor beside them."""
+  theirs = pathlib.Path(__file__).parent.parent / "golden" / "hf_towers" / name
+  run(theirs, tmp_path / "out")
+  assert f"{architecture}.from_pretrained" in capsys.readouterr().out
+  before, after = (pretrained.read_hugging_face(f) for f in (theirs, tmp_path / "out"))
+  assert before.kind == after.kind and before.model == after.model
+  assert before.digest == after.digest
+
+
+def test_a_text_model_goes_with_its_vocabulary(tmp_path):
+  theirs = pathlib.Path(__file__).parent.parent / "golden" / "hf_towers" / "bert"
+  kind, model, params = bert.read_export(theirs)
+  (tmp_path / "vocab.txt").write_text("[PAD]\n")
+  model["vocabulary"] = str(tmp_path / "vocab.txt")
+  exports.write(tmp_path / "export", kind, model, params)
+  run(tmp_path, tmp_path / "out")
+  assert (tmp_path / "out" / "vocab.txt").read_text() == "[PAD]\n"
+
+
 def test_what_transformers_cannot_hold_is_said_and_its_encoder_can_be_written(tmp_path, models):
   kind, model, params = models["classifier"]
   two = {**model, "heads": {"verb": 3, "noun": 3}, "classes": {"verb": [], "noun": []}}
@@ -80,5 +104,5 @@ def test_an_unknown_format_and_another_kind_of_model_are_refused(tmp_path):
   exports.write(tmp_path / "export", "targets", {}, {"contents": np.zeros(1, np.uint8)})
   with pytest.raises(UserError, match="nearest: huggingface"):
     run(tmp_path, tmp_path / "out", "--to=hugingface")
-  with pytest.raises(UserError, match="holds a targets; only video encoders"):
+  with pytest.raises(UserError, match="holds a targets; only video encoders and text"):
     run(tmp_path, tmp_path / "out")

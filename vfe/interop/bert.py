@@ -1,13 +1,14 @@
-"""Hugging Face BERT folders in: BertModel, BertForMaskedLM, BertForPreTraining and the like.
+"""Hugging Face BERT folders: BertModel, BertForMaskedLM, BertForPreTraining and the like.
 
-The pooler and the heads are left out. The first checkpoints call a norm's scale and bias gamma and
-beta: both are read.
+The pooler and the heads are left out; a BertModel is what is written. The first checkpoints call a
+norm's scale and bias gamma and beta: both are read.
 """
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from vfe.interop import towers
+from vfe.interop import safetensors, towers
 from vfe.interop.safetensors import Weights, read_config
 
 EMBED = (
@@ -81,17 +82,51 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   return "text", about, {"text": _parameters(Weights(folder), model)}
 
 
+def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) -> None:
+  """Writes model["text"] and params["text"] as a BertModel without its pooler.
+
+  Raises:
+    UserError: the folder holds a model already.
+  """
+  model, params = model["text"], params["text"]
+  sizes, depth = _sizes(model), model["depth"]
+  layer, keys = "encoder.layer.{}.", "attention.self.key.bias"
+  tensors = towers.their_tensors(params, EMBED, sizes, "")
+  tensors |= towers.their_layers(params["blocks"], BLOCK, keys, sizes, layer, depth)
+  config = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "dtype": "float32",
+    "vocab_size": model["vocabulary"],
+    "hidden_size": model["width"],
+    "num_hidden_layers": depth,
+    "num_attention_heads": model["heads"],
+    "intermediate_size": model["mlp"],
+    "hidden_act": towers.THEIR_ACTIVATIONS[model["activation"]],
+    "max_position_embeddings": model["positions"],
+    "type_vocab_size": model["types"],
+    "layer_norm_eps": model["norm_eps"],
+    "position_embedding_type": "absolute",
+  }
+  safetensors.write(folder, config, tensors)
+
+
 def _parameters(weights: Weights, model: dict[str, Any]) -> dict[str, Any]:
   part = towers.prefix(weights, "bert.")
   first = any(name.endswith(".gamma") for name in weights.names)
   embed, block = ((_first_names(table) if first else table) for table in (EMBED, BLOCK))
-  sizes = {
-    "v": model["vocabulary"], "n": model["positions"], "s": model["types"], "d": model["width"],
-    "m": model["mlp"],
-  }  # fmt: skip
+  sizes = _sizes(model)
   params = towers.tensors(weights, embed, sizes, part)
   layer = part + "encoder.layer.{}."
   return params | {"blocks": towers.layers(weights, block, sizes, layer, model["depth"])}
+
+
+def _sizes(model: Mapping[str, Any]) -> dict[str, int]:
+  """Of the tables' letters."""
+  return {
+    "v": model["vocabulary"], "n": model["positions"], "s": model["types"], "d": model["width"],
+    "m": model["mlp"],
+  }  # fmt: skip
 
 
 def _first_names(table: towers.Table) -> towers.Table:

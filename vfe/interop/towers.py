@@ -1,7 +1,7 @@
-"""What the readers of Hugging Face's image, video and text models share.
+"""What the readers and writers of Hugging Face's image, video and text models share.
 
-Biases on keys are dropped by all of them: they add the same to all logits of a query, which changes
-no softmax.
+Biases on keys are dropped by all readers: they add the same to all logits of a query, which changes
+no softmax. Writers put zeros there.
 """
 
 import json
@@ -29,6 +29,8 @@ ACTIVATIONS = {
   "gelu_python_tanh": "gelu_tanh",
   "quick_gelu": "quick_gelu",
 }
+# Ours as theirs, by names that every version of transformers has.
+THEIR_ACTIVATIONS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 
 # Mean and deviation of pixels in 0..1, as `vfe.models.vivit.EncoderConfig.pixels` names them.
 PIXELS = {
@@ -68,6 +70,40 @@ def layers(
   return _stacked([tensors(weights, table, sizes, prefix.format(i)) for i in range(depth)])
 
 
+def their_tensors(
+  params: Mapping[str, Any], table: Table, sizes: Mapping[str, int], prefix: str
+) -> dict[str, Float[np.ndarray, "..."]]:
+  """The inverse of `tensors`: our parameters under their names."""
+  named = {}
+  for theirs, ours, letters in table:
+    array = params
+    for name in ours.split("/"):
+      array = array[name]
+    array = np.asarray(array, np.float32)
+    if ours.endswith("kernel"):
+      out, values, *kernel = (sizes[letter] for letter in letters)
+      array = np.moveaxis(array.reshape(*kernel, values, out), (-1, -2), (0, 1))
+    named[prefix + theirs] = array
+  return named
+
+
+def their_layers(
+  params: Mapping[str, Any],
+  table: Table,
+  keys: str,
+  sizes: Mapping[str, int],
+  prefix: str,
+  depth: int,
+) -> dict[str, Float[np.ndarray, "..."]]:
+  """The inverse of `layers`; `keys` is what they call the biases on keys."""
+  named = {}
+  for i in range(depth):
+    layer = _layer(params, i)
+    named |= their_tensors(layer, table, sizes, prefix.format(i))
+    named[prefix.format(i) + keys] = np.zeros(sizes["d"], np.float32)
+  return named
+
+
 def class_and_positions(
   token: Float[np.ndarray, "..."], table: Float[np.ndarray, "n d"], frames: int, has_class: bool
 ) -> dict[str, Float[np.ndarray, "..."]]:
@@ -86,6 +122,17 @@ def refuse(folder: pathlib.Path, wrong: Mapping[str, bool]) -> None:
   for what, is_wrong in wrong.items():
     if is_wrong:
       raise UserError(f"{folder}/{CONFIG}: {what} is not supported; use another model.")
+
+
+def unwritable(whose: str, wrong: Mapping[str, bool]) -> None:
+  """Of what a model of ours may be, what transformers has no model for.
+
+  Raises:
+    UserError: one of it is so.
+  """
+  for what, is_wrong in wrong.items():
+    if is_wrong:
+      raise UserError(f"transformers' {whose} has no {what}; keep this model as our own export.")
 
 
 def activation(folder: pathlib.Path, config: Mapping[str, Any]) -> str:
@@ -168,3 +215,9 @@ def _stacked(trees: list) -> Any:
   if isinstance(trees[0], dict):
     return {name: _stacked([tree[name] for tree in trees]) for name in trees[0]}
   return np.stack(trees)
+
+
+def _layer(stacked: Any, i: int) -> Any:
+  if isinstance(stacked, Mapping):
+    return {name: _layer(branch, i) for name, branch in stacked.items()}
+  return stacked[i]

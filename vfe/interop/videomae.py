@@ -54,6 +54,11 @@ CLASSIFIER = (
   ("classifier.weight", "head_{head}/kernel", "kd"),
   ("classifier.bias", "head_{head}/bias", "k"),
 )
+# What an encoder has that theirs can hold, where ours can be otherwise.
+THEIRS = dict(
+  positions="sincos1d", mixing="joint", cls=False, pre_norm=False, activation="gelu", images=False,
+  adapter=0, lora=0,
+)  # fmt: skip
 LATER_NAMES = {"q_bias": "query.bias", "v_bias": "value.bias"}
 
 ARCHITECTURES = {
@@ -262,9 +267,10 @@ def _check_theirs(folder: pathlib.Path, config: Mapping[str, Any], kind: str):
 def _check_ours(kind: str, model: Mapping[str, Any]):
   encoder, decoder = model["encoder"], model.get("decoder")
   heads = model.get("heads", {})
+  said = {name: encoder.get(name, theirs) for name, theirs in THEIRS.items()}
   wrong = {
     f"model for an export of kind {kind!r}": kind not in ARCHITECTURES,
-    f"positions {encoder['positions']!r}": encoder["positions"] != "sincos1d",
+    **{f"{name} {value!r}": value != THEIRS[name] for name, value in said.items()},
     f"tubelets of {encoder['tubelet']}": encoder["tubelet"][1] != encoder["tubelet"][2],
     "norm_eps of its own in the decoder": kind == "mae"
     and decoder["norm_eps"] != encoder["norm_eps"],

@@ -1,6 +1,6 @@
-"""Hugging Face ViT folders in: ViTModel, ViTForImageClassification and others with a ViT in them.
+"""Hugging Face ViT folders: ViTModel, ViTForImageClassification and others with a ViT in them.
 
-The heads and the pooler are left out.
+The heads and the pooler are left out; a ViTModel is what is written.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vfe.interop import towers
+from vfe.interop import safetensors, towers
 from vfe.interop.safetensors import Weights, read_config
 
 EMBED = (
@@ -45,6 +45,11 @@ DEFAULTS = dict(
   qkv_bias=True,
 )  # fmt: skip
 
+# What an encoder has that transformers' ViT can hold, where ours can be otherwise.
+THEIRS = dict(
+  positions="learned", mixing="joint", pre_norm=False, images=False, adapter=0, lora=0,
+)  # fmt: skip
+
 
 def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
   """A folder as ("encoder", model, params) of an export.
@@ -62,6 +67,19 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   model = encoder_fields(folder, config, frames=1, tubelet=(1, patch, patch))
   params = parameters(folder, config, model, "vit.", EMBED)
   return "encoder", {"encoder": model}, {"encoder": params}
+
+
+def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) -> None:
+  """Writes model["encoder"] and params["encoder"] as a ViTModel without its pooler.
+
+  Raises:
+    UserError: transformers has no such ViT, or the folder holds a model already.
+  """
+  encoder, params = model["encoder"], params["encoder"]
+  check_ours("ViT", encoder, params)
+  towers.unwritable("ViT", {f"clips of {encoder['frames']} frames": encoder["frames"] != 1})
+  config = their_config(encoder, "ViTModel", "vit") | {"patch_size": encoder["tubelet"][1]}
+  safetensors.write(folder, config, their_tensors(encoder, params, EMBED))
 
 
 def encoder_fields(
@@ -109,10 +127,9 @@ def parameters(
   """The encoder's parameters; `part` is its name in a model with a head."""
   weights, d = Weights(folder), model["width"]
   part = towers.prefix(weights, part)
-  t, h, w = model["tubelet"]
-  latent = model["frames"] // t
-  n = latent * (model["size"] // h) ** 2
-  sizes = {"3": 3, "t": t, "h": h, "w": w, "d": d, "m": model["mlp"]}
+  latent = model["frames"] // model["tubelet"][0]
+  n = latent * (model["size"] // model["tubelet"][1]) ** 2
+  sizes = _sizes(model)
   layer = part + "encoder.layer.{}."
   table = (*BLOCK, *QUERY_AND_VALUE) if config["qkv_bias"] else BLOCK
   blocks = towers.layers(weights, table, sizes, layer, model["depth"])
@@ -126,3 +143,56 @@ def parameters(
     **towers.class_and_positions(token, table, latent, has_class=True),
     "blocks": blocks,
   }
+
+
+def their_tensors(
+  model: Mapping[str, Any], params: Mapping[str, Any], embed: towers.Table
+) -> dict[str, Any]:
+  """The inverse of `parameters`. The class token holds its position, which is 0 here."""
+  sizes, table = _sizes(model), (*BLOCK, *QUERY_AND_VALUE)
+  keys, layer = "attention.attention.key.bias", "encoder.layer.{}."
+  position = np.asarray(params["position"], np.float32).reshape(1, -1, model["width"])
+  return {
+    "embeddings.cls_token": np.asarray(params["cls"], np.float32).reshape(1, 1, -1),
+    "embeddings.position_embeddings": np.pad(position, ((0, 0), (1, 0), (0, 0))),
+    **towers.their_tensors(params, (*embed, *NORM), sizes, ""),
+    **towers.their_layers(params["blocks"], table, keys, sizes, layer, model["depth"]),
+  }
+
+
+def their_config(model: Mapping[str, Any], architecture: str, kind: str) -> dict[str, Any]:
+  """What the config.json of a ViT and of a ViViT have in common."""
+  return {
+    "architectures": [architecture],
+    "model_type": kind,
+    "dtype": "float32",
+    "image_size": model["size"],
+    "num_channels": 3,
+    "hidden_size": model["width"],
+    "num_hidden_layers": model["depth"],
+    "num_attention_heads": model["heads"],
+    "intermediate_size": model["mlp"],
+    "hidden_act": towers.THEIR_ACTIVATIONS[model["activation"]],
+    "layer_norm_eps": model["norm_eps"],
+    "qkv_bias": True,
+  }
+
+
+def check_ours(whose: str, model: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+  """Whether an encoder of ours is a ViT or a ViViT of theirs.
+
+  Raises:
+    UserError: it is not.
+  """
+  said = {name: model.get(name, theirs) for name, theirs in THEIRS.items()}
+  wrong = {f"{name} {value!r}": value != THEIRS[name] for name, value in said.items()}
+  wrong[f"tubelets of {tuple(model['tubelet'])}"] = model["tubelet"][1] != model["tubelet"][2]
+  wrong["encoder without a class token"] = "cls" not in params
+  wrong["encoder without a norm at its end"] = "norm" not in params
+  towers.unwritable(whose, wrong)
+
+
+def _sizes(model: Mapping[str, Any]) -> dict[str, int]:
+  """Of the tables' letters."""
+  t, h, w = model["tubelet"]
+  return {"3": 3, "t": t, "h": h, "w": w, "d": model["width"], "m": model["mlp"]}

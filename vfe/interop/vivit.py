@@ -1,13 +1,14 @@
-"""Hugging Face ViViT folders in: VivitModel and VivitForVideoClassification.
+"""Hugging Face ViViT folders: VivitModel and VivitForVideoClassification.
 
-The head and the pooler are left out. The layout is that of google/vivit-b-16x2: joint attention
-over tubelets and a class token, learned positions.
+The head and the pooler are left out; a VivitModel is what is written. The layout is that of
+google/vivit-b-16x2: joint attention over tubelets and a class token, learned positions.
 """
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from vfe.interop import vit
+from vfe.interop import safetensors, vit
 from vfe.interop.safetensors import read_config
 
 # transformers' own, which a config.json may leave out.
@@ -29,3 +30,16 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   model = vit.encoder_fields(folder, config, config["num_frames"], tuple(config["tubelet_size"]))
   params = vit.parameters(folder, config, model, "vivit.", vit.EMBED_VIDEO)
   return "encoder", {"encoder": model}, {"encoder": params}
+
+
+def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) -> None:
+  """Writes model["encoder"] and params["encoder"] as a VivitModel without its pooler.
+
+  Raises:
+    UserError: transformers has no such ViViT, or the folder holds a model already.
+  """
+  encoder, params = model["encoder"], params["encoder"]
+  vit.check_ours("ViViT", encoder, params)
+  config = vit.their_config(encoder, "VivitModel", "vivit")
+  config |= {"num_frames": encoder["frames"], "tubelet_size": list(encoder["tubelet"])}
+  safetensors.write(folder, config, vit.their_tensors(encoder, params, vit.EMBED_VIDEO))

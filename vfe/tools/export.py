@@ -4,61 +4,105 @@
 
 An encoder becomes a VideoMAEModel, a pre-training on pixels a VideoMAEForPreTraining with its
 decoder, a classifier with one head and mean pooling a VideoMAEForVideoClassification. Of a
-pre-training on latents the encoder is written: VideoMAE's decoder predicts pixels.
+pre-training on latents the encoder is written: VideoMAE's decoder predicts pixels. An encoder with
+learned positions and a class token becomes a ViTModel or a VivitModel, a text model a BertModel
+beside its vocabulary.
 """
 
 import json
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vfe.config import choose
 from vfe.errors import UserError
-from vfe.interop import videomae
+from vfe.interop import bert, videomae, vit, vivit
 from vfe.learn.exports import Export
 from vfe.models import pretrained
-from vfe.models.vivit import IMAGENET_MEAN, IMAGENET_STD
+from vfe.models.vivit import PIXELS
 from vfe.tools import cli
 
 PROCESSOR = "preprocessor_config.json"
 
 
 def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
-  """Writes an export as a VideoMAE folder; returns what was written, for a person.
+  """Writes an export as a folder of transformers; returns what was written, for a person.
 
   Raises:
-    UserError: the folder is not empty, or transformers' VideoMAE cannot hold this model.
+    UserError: the folder is not empty, or transformers has no model that can hold this one.
   """
-  if "encoder" not in export.model:
-    raise UserError(f"{export.path} holds a {export.kind}; only video encoders can be written.")
+  if "encoder" not in export.model and export.kind != "text":
+    raise UserError(
+      f"{export.path} holds a {export.kind}; only video encoders and text models can be written."
+    )
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise UserError(f"--out={out} is there already and not an empty folder; name a new one.")
+  if export.kind == "text":
+    return _write_text(export, out)
+  if export.model["encoder"]["positions"] == "learned":
+    return _write_vit(export, out, encoder_only)
+  return _write_videomae(export, out, encoder_only)
+
+
+def _write_videomae(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
   latent = export.kind == "mae" and export.model["target"] != "pixels"
   kind, model, params = export.kind, export.model, export.params
   if encoder_only or latent:
     kind, model, params = "encoder", {"encoder": model["encoder"]}, {"encoder": params["encoder"]}
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise UserError(f"--out={out} is there already and not an empty folder; name a new one.")
   videomae.write_export(out, kind, model, params)
-  processor = _processor(model["encoder"]["size"])
-  (out / PROCESSOR).write_text(json.dumps(processor, indent=2) + "\n")
-  architecture = videomae.ARCHITECTURES[kind]
-  said = f"{out}: transformers.{architecture}.from_pretrained('{out}') loads it."
+  _write_processor(out, "VideoMAEImageProcessor", model["encoder"])
+  said = f"{out}: transformers.{videomae.ARCHITECTURES[kind]}.from_pretrained('{out}') loads it."
   return said + (" The decoder, which predicts latents, is left out." if latent else "")
 
 
-def _processor(size: int) -> dict[str, Any]:
+def _write_vit(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
+  if export.kind != "encoder" and not encoder_only:
+    raise UserError(
+      f"{export.path} holds a {export.kind}, of which transformers' ViT has the encoder only; add "
+      "--encoder_only."
+    )
+  encoder = export.model["encoder"]
+  image = encoder["frames"] == encoder["tubelet"][0] == 1
+  (vit if image else vivit).write_export(out, export.model, export.params)
+  _write_processor(out, "ViTImageProcessor" if image else "VivitImageProcessor", encoder)
+  return _without_pooler(out, "ViTModel" if image else "VivitModel")
+
+
+def _write_text(export: Export, out: pathlib.Path) -> str:
+  bert.write_export(out, export.model, export.params)
+  vocabulary = export.model.get("vocabulary")
+  if vocabulary and pathlib.Path(vocabulary).is_file():
+    shutil.copy(vocabulary, out)
+  return _without_pooler(out, "BertModel")
+
+
+def _without_pooler(out: pathlib.Path, architecture: str) -> str:
+  load = f"transformers.{architecture}.from_pretrained('{out}', add_pooling_layer=False)"
+  return f"{out}: {load} loads it."
+
+
+def _write_processor(out: pathlib.Path, kind: str, encoder: Mapping[str, Any]) -> None:
   """How transformers' image processor makes the frames that the encoder was trained on."""
-  return {
-    "image_processor_type": "VideoMAEImageProcessor",
+  size = encoder["size"]
+  mean, std = PIXELS[encoder.get("pixels", "imagenet")]
+  crop = {"height": size, "width": size}
+  resize = {"size": crop} if kind == "ViTImageProcessor" else {
+    "size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": crop,
+  }  # fmt: skip
+  said = {
+    "image_processor_type": kind,
     "do_resize": True,
-    "size": {"shortest_edge": size},
-    "do_center_crop": True,
-    "crop_size": {"height": size, "width": size},
+    **resize,
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "do_normalize": True,
-    "image_mean": list(IMAGENET_MEAN),
-    "image_std": list(IMAGENET_STD),
+    "image_mean": list(mean),
+    "image_std": list(std),
   }
+  if kind == "VivitImageProcessor":
+    said["offset"] = False  # its own default would take 1 from the rescaled pixels
+  (out / PROCESSOR).write_text(json.dumps(said, indent=2) + "\n")
 
 
 FORMATS = {"huggingface": write_hugging_face}
