@@ -78,6 +78,15 @@ def test_a_folder_with_none_of_the_videos_is_refused(make):
     clips.listing()
 
 
+def test_the_splits_of_a_data_set_are_read_once(make, config, monkeypatch):
+  folder, reads = make({"captions_msvd.json": {"a": ["x"]}, "train_list.txt": "a\n"}, "a.avi"), []
+  read = READERS["msvd"]
+  monkeypatch.setitem(READERS, "msvd", lambda *given: reads.append(given) or read(*given))
+  for split in ("train", "validation"):
+    assert len(sources.open_source(config("msvd", folder), split)) == 1
+  assert reads == [(str(folder), None)]
+
+
 @pytest.mark.parametrize("written", ["train", "training", " Validate", "val", "test"])
 def test_splits_go_by_the_names_that_data_sets_give_them(written):
   assert split_of(written) in ("train", "validation", "test")

@@ -75,7 +75,7 @@ def test_malformed_rows_are_counted_and_the_first_is_named(make, caplog):
 
 def test_another_json_is_refused(make):
   folder = make({msrvtt.WHOLE: [1]}, *VIDEOS)
-  with pytest.raises(UserError, match=r"MSRVTT_data\.json: not an object with 'videos' and 'sente"):
+  with pytest.raises(UserError, match=r"MSRVTT_data\.json: not an object with the lists 'vid"):
     msrvtt.list_msrvtt(str(folder), "full")
   with pytest.raises(UserError, match=r"'1k' is unknown .* \(choose one of 1k-A, 1k-A-7k, full\)"):
     msrvtt.list_msrvtt(str(folder), "1k")

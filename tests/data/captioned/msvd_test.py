@@ -12,12 +12,13 @@ VIDEOS = [f"YouTubeClips/{name}.avi" for name in CAPTIONS]
 
 
 def test_the_lists_split_it_and_validation_is_the_rest(make, config):
-  data = config("msvd", make({msvd.CAPTIONS: CAPTIONS} | LISTS, *VIDEOS))
+  folder = make({msvd.CAPTIONS: CAPTIONS} | LISTS, *VIDEOS)
+  data = config("msvd", folder)
   train, validation = (sources.open_source(data, split) for split in ("train", "validation"))
   assert train[0].text == {"caption": "a one", "captions": ("a one", "a two")}
   assert [validation[i].text["caption"] for i in range(len(validation))] == ["b one"]
   make({"val_list.txt": "c_1_5\n"})
-  assert sources.open_source(data, "validation")[0].text["caption"] == "c one"
+  assert msvd.list_msvd(str(folder)).splits["validation"][0].text["caption"] == "c one"
 
 
 def test_the_lists_are_needed(make):

@@ -36,14 +36,14 @@ class Clips:
       what = "is a file" if self.folder.exists() else "does not exist"
       raise UserError(f"data.path={path} {what}; data.source='{source}' wants a folder.")
     self._files = _video_files(self.folder)
-    self._asked: dict[str, dict[str, bool]] = {}  # split -> name -> is there
+    self._asked: dict[str, dict[str, bool]] = {}  # split -> names -> is there
     self._splits: dict[str, list[Entry]] = {}
     self._left_out, self._first_left_out = 0, ""
 
   def video(self, split: str, *names: str) -> str | None:
     """The path of the first of a video's names that is there; None, counted, where none is."""
     found = next((self._files[name] for name in names if name in self._files), None)
-    self._asked.setdefault(split, {})[names[0]] = found is not None
+    self._asked.setdefault(split, {})[" or ".join(names)] = found is not None
     return found
 
   def file(self, split: str, path: str) -> str | None:

@@ -62,7 +62,7 @@ def _add_speech(clips: Clips) -> None:
 def _chosen(clips: Clips) -> set[str] | None:
   file = files.official_file(clips.folder, VIDEOS)
   rows = files.read_csv(file, ("video_id",), clips.leave_out) if file else ()
-  return {row["video_id"] for _, row in rows} if file else None
+  return {row["video_id"].strip() for _, row in rows} if file else None
 
 
 def _add_summaries(clips: Clips) -> None:

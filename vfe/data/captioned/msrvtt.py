@@ -52,7 +52,7 @@ def list_msrvtt(path: str, variant: str | None = None) -> Listing:
   if train is not None:
     _add(clips, "train", _ids(clips, train), _read_captions(clips)[0])
   for place, row in files.read_csv(pairs, ("video_id", "sentence"), clips.leave_out):
-    video = clips.video("test", row["video_id"])
+    video = clips.video("test", row["video_id"].strip())
     if video:
       clips.add("test", place, video, row["sentence"])
   return clips.listing()
@@ -85,14 +85,16 @@ def _read_captions(
   splits: dict[str, list[tuple[str, str]]] = {}
   for file in [whole] if whole else parts or [files.needed_file(clips.folder, WHOLE, *PARTS)]:
     content = files.read_json(file)
-    if not isinstance(content, Mapping) or not {"videos", "sentences"} <= content.keys():
-      raise UserError(f"{file}: not an object with 'videos' and 'sentences'.")
-    for number, row in enumerate(content["sentences"], start=1):
+    tables = content if isinstance(content, Mapping) else {}
+    sentences, videos = tables.get("sentences"), tables.get("videos")
+    if not isinstance(sentences, list) or not isinstance(videos, list):
+      raise UserError(f"{file}: not an object with the lists 'videos' and 'sentences'.")
+    for number, row in enumerate(sentences, start=1):
       if isinstance(row, Mapping) and isinstance(row.get("video_id"), str):
         captions.setdefault(row["video_id"], []).append(row.get("caption"))
       else:
         clips.leave_out(f"{file}, sentence {number}", "no video_id")
-    for number, row in enumerate(content["videos"], start=1):
+    for number, row in enumerate(videos, start=1):
       place = f"{file}, video {number}"
       split = split_of(row.get("split")) if isinstance(row, Mapping) else None
       if split and isinstance(row.get("video_id"), str):

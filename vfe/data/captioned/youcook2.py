@@ -50,7 +50,7 @@ def _add_pairs(clips: Clips) -> None:
   file = files.needed_file(clips.folder, PAIRS)
   columns = ("video_id", "start", "end", "text")
   for place, row in files.read_csv(file, columns, clips.leave_out):
-    video = clips.video("validation", row["video_id"])
+    video = clips.video("validation", row["video_id"].strip())
     if video:
       clips.add("validation", place, video, row["text"], (row["start"], row["end"]))
 
