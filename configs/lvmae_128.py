@@ -68,7 +68,7 @@ def _data(chosen) -> dict:
     heads=config_dict.placeholder(tuple),  # label columns of a manifest; default: all
     frames=chosen.frames,
     size=224,  # derived: 16 frames give 8x14x14 tokens (A.5.1)
-    sampling=dict(kind="strided", stride=1, align=1),  # 128 frames of EK100 are 5 s (paper 4)
+    sampling=dict(kind="strided", stride=1, align=1, fps=0.0),  # 128 frames are 5 s (paper 4)
     augment=dict(kind="resized_crop", scale=(0.5, 1.0), ratio=(0.75, 1.3333), flip=True),  # ours
     views=1,
     eval_clips=1,

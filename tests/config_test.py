@@ -52,7 +52,7 @@ def test_a_stage_inherits_the_data_that_it_does_not_set():
   assert configs.stage_config(config, "tokenizer").data.frames == 16
   pretrain = configs.stage_config(config, "pretrain").data
   assert (pretrain.frames, pretrain.size) == (64, 96)
-  assert pretrain.sampling.to_dict() == {"kind": "strided", "stride": 2, "align": 1}
+  assert pretrain.sampling.to_dict() == {"kind": "strided", "stride": 2, "align": 1, "fps": 0.0}
   assert configs.stage_config(config, "finetune").data.sampling.stride == 1
 
 

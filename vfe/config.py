@@ -128,7 +128,11 @@ def stage_data(**changes: Any) -> dict[str, Any]:
     views=config_dict.placeholder(int),
     eval_clips=config_dict.placeholder(int),
     eval_crops=config_dict.placeholder(int),
-    sampling=dict(kind=config_dict.placeholder(str), stride=config_dict.placeholder(int)),
+    sampling=dict(
+      kind=config_dict.placeholder(str),
+      stride=config_dict.placeholder(int),
+      fps=config_dict.placeholder(float),
+    ),
     augment=dict(kind=config_dict.placeholder(str), flip=config_dict.placeholder(bool)),
     tabletop=dict(rung=config_dict.placeholder(str)),
   )

@@ -115,7 +115,8 @@ REFUSED = [
   ({"pretrain.batch": 6}, "batch=6 does not divide over 8 devices"),
   ({"pretrain.data.augment.kind": "resized_crop"}, "stored targets are of the centre crop"),
   ({"data.sampling.align": 1}, "align=1: clips with stored targets start at multiples of 16"),
-  ({"data.sampling.stride": 2}, "stride 2: stored targets are of consecutive frames"),
+  ({"data.sampling.stride": 2}, "stride 2, fps 0: stored targets are of consecutive"),
+  ({"data.sampling.fps": 1.0}, "stride 1, fps 1: stored targets are of consecutive frames"),
   ({"pretrain.inputs.targets": "tokenizer"}, "holds a tokenizer, not a targets"),
 ]
 

@@ -19,10 +19,11 @@ def check_stored(name: str, data: Any, stored: Export) -> None:
       f"{place}.augment.kind={data.augment.kind!r}: stored targets are of the centre crop; use "
       f"'center', or give config.{name}.inputs.tokenizer in place of inputs.targets."
     )
-  if (data.sampling.kind, data.sampling.stride) != ("strided", 1):
+  if (data.sampling.kind, data.sampling.stride, data.sampling.fps) != ("strided", 1, 0):
     raise UserError(
-      f"{place}.sampling={data.sampling.kind}, stride {data.sampling.stride}: stored targets are "
-      "of consecutive frames; use 'strided' with stride 1, or inputs.tokenizer."
+      f"{place}.sampling={data.sampling.kind}, stride {data.sampling.stride}, fps "
+      f"{data.sampling.fps:g}: stored targets are of consecutive frames; use 'strided' with stride "
+      "1 and fps 0, or inputs.tokenizer."
     )
   if data.sampling.align % window:
     raise UserError(
