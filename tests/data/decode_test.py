@@ -96,7 +96,8 @@ def test_evaluation_views_are_clips_times_crops(made):
 def test_crops_are_those_of_the_whole_pictures(made):
   whole = read_clip(made, 4, Sampling("uniform"), None).frames
   cut = read_views(made, 4, Sampling("uniform"), None, center)[0].frames
-  np.testing.assert_array_equal(cut, augment.center(HEIGHT, WIDTH, 16).clip(whole))
+  by_pillow = [augment.center(HEIGHT, WIDTH, 16)(frame) for frame in whole]
+  assert np.abs(cut.astype(int) - by_pillow).max() <= 2  # another order of rounding
 
 
 def test_a_path_and_its_bytes_give_the_same(made, tmp_path):

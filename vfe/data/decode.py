@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vfe.data.image import ImageFile
+from vfe.data.picture import Picture
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sample, Sampling
 from vfe.data.video import MAX_PIXELS, Misjudged, Video, open_video
@@ -83,7 +84,7 @@ def read_clip(
   max_pixels: int = MAX_PIXELS,
 ) -> Clip:
   """One clip at the video's own size; centred without a generator. Raises FaultError."""
-  whole = lambda height, width: [lambda picture: picture]
+  whole = lambda height, width: [np.asarray]
   return read_views(record, frames, sampling, rng, whole, max_pixels=max_pixels)[0]
 
 
@@ -92,7 +93,7 @@ def read_views(
   frames: int,
   sampling: Sampling,
   rng: np.random.Generator | None,
-  crops: Callable[[int, int], Sequence[Callable[[np.ndarray], np.ndarray]]],
+  crops: Callable[[int, int], Sequence[Callable[[np.ndarray | Picture], np.ndarray]]],
   *,
   clips: int = 1,
   short_side: int | None = None,
@@ -106,9 +107,9 @@ def read_views(
       `lambda height, width: augment.spatial_crops(height, width, 224, 3)`. Called once, after
       the frames are chosen, so it may draw from the same generator.
     clips: how many temporal views; more than one only without a generator.
-    short_side: larger pictures are shrunk on leaving the decoder, by the largest whole factor
-      that keeps their short side at or above it (the mean of each square of pixels). The crops
-      are given the size after it. Twice the size of the crops is ample.
+    short_side: larger pictures count as shrunk by the largest whole factor that keeps their short
+      side at or above it: that is the size which the crops are given. Twice the size of the crops
+      is ample. Images are shrunk so; of a video's frames crops take the pixels from the large one.
 
   Returns:
     clips x crops of them, clip by clip. Equal for equal bytes, arguments and generator state.
@@ -130,12 +131,12 @@ def read_views(
 def _cut(
   video: Video | ImageFile,
   samples: Sequence[Sample],
-  crops: Callable[[int, int], Sequence[Callable[[np.ndarray], np.ndarray]]],
+  crops: Callable[[int, int], Sequence[Callable[[np.ndarray | Picture], np.ndarray]]],
 ) -> list[Clip]:
   """Cuts frames as they are decoded, so that large pictures are never in memory together."""
   wanted = sorted({int(i) for sample in samples for i in sample.indices})
   cuts, views = None, None
-  for index, picture in video.read(wanted):
+  for index, picture in video.pictures(wanted):
     cuts = cuts if cuts is not None else crops(*picture.shape[:2])
     pieces = [cut(picture) for cut in cuts]
     if views is None:

@@ -89,6 +89,8 @@ class ImageFile:
     for index in wanted:
       yield index, self._picture()
 
+  pictures = read  # Pillow decodes it whole in any case.
+
   def _open(self) -> Any:
     from PIL import Image  # not where nothing is decoded
 

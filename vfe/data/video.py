@@ -39,13 +39,12 @@ from typing import Any
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
 from vfe.data.faults import MAX_PIXELS, Fault, FaultError, check_size
 from vfe.data.image import ImageFile, is_image
+from vfe.data.picture import Picture, Screen
 from vfe.data.record import VideoRecord
 
 _BY_TIME_STAMP = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers that may be trusted
@@ -153,14 +152,13 @@ class Video:
   def __init__(self, record: VideoRecord, short_side: int | None, max_pixels: int):
     self.record = record
     self.transposed = False
-    self._reformatter = VideoReformatter()
     self._container = None
     try:
       self._open()
       width, height = self.stream.width, self.stream.height
       check_size(record.name, width, height, max_pixels)
       factor = max(1, min(width, height) // short_side) if short_side else 1
-      self._size = width // factor, height // factor
+      self._screen = Screen(width // factor, height // factor)
       self.index = self._cached_index()
       self.count = len(self.index.shown) + self.index.unstamped
       if not self.count:
@@ -224,9 +222,16 @@ class Video:
     Raises Misjudged if `count` was wrong or frames were not where their packets said. It is not
     by then: choose frames again.
     """
+    for index, picture in self.pictures(wanted):
+      yield index, picture.whole()
+
+  def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+    """As `read`, before any pixels are made: for crops, which cost less than the whole picture."""
     find = self._by_time_stamp if self.index.trusted else self._from_the_start
     for index, frame in find(wanted):
-      yield index, self._picture(frame)
+      picture = Picture(frame, self._screen)
+      self.transposed = picture.transposed
+      yield index, picture
 
   # Opening.
 
@@ -362,21 +367,6 @@ class Video:
     self.count = count
     raise Misjudged
 
-  # What they look like.
-
-  def _picture(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB as shown. A stream that changes its size midway keeps the first one."""
-    frame = self._reformatter.reformat(
-      frame, *self._size, "rgb24", interpolation="AREA", threads=1
-    )
-    transpose, mirror, upset = _orientation(frame)
-    self.transposed = transpose
-    picture = frame.to_ndarray()
-    if transpose:
-      picture = picture.transpose(1, 0, 2)
-    picture = picture[:: -1 if upset else 1, :: -1 if mirror else 1]
-    return np.ascontiguousarray(picture)
-
 
 class _Run:
   """Decoding from a keyframe on.
@@ -472,21 +462,6 @@ def _decoded(
   if damage:
     with contextlib.suppress(FFmpegError):
       yield from stream.decode(None)  # What was decoded before the break but not yet shown.
-
-
-def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """How the stored picture becomes the one shown: transposed, then mirrored, then upset.
-
-  The display matrix holds a, b, u, c, d, v, ... in 16.16 (2.30) fixed point: a stored point (x, y)
-  is shown at (a x + c y, b x + d y). Oblique angles go to the nearest right one.
-  """
-  side = frame.side_data.get(SideData.DISPLAYMATRIX)
-  if side is None:
-    return False, False, False
-  a, b, _, c, d = (int(n) for n in np.frombuffer(bytes(side), np.int32)[:5])
-  if abs(a) + abs(d) >= abs(b) + abs(c):
-    return False, a < 0, d < 0
-  return True, c < 0, b < 0
 
 
 def _words(error: Exception) -> str:
