@@ -6,6 +6,7 @@ import ml_collections
 import pytest
 
 from vfe.data import sources
+from vfe.data.text import captions_of
 from vfe.errors import UserError
 
 
@@ -55,6 +56,16 @@ def test_a_flat_folder_has_no_labels(tmp_path):
   source = sources.open_source(config("folder", touch(tmp_path, "b.mp4", "a.webm")), "train")
   assert source.heads == {} and [source[i].labels for i in range(2)] == [{}, {}]
   assert source[0].path.endswith("a.webm")
+
+
+def test_images_are_listed_but_for_the_covers_of_videos(tmp_path):
+  names = ["a.JPG", "b.png", "c.webp", "d.bmp", "e.jpeg"]
+  touch(tmp_path, *(f"still/{name}" for name in names), "still/._a.jpg", "still/a.gif")
+  touch(tmp_path, "moving/clip.mp4", "moving/clip.jpg", "moving/other.jpg")
+  source = sources.open_source(config("folder", tmp_path), "train")
+  assert [source[i].path.removeprefix(f"{tmp_path}/") for i in range(len(source))] == [
+    "moving/clip.mp4", "moving/other.jpg", *(f"still/{name}" for name in names)
+  ]
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "test"])
@@ -145,6 +156,18 @@ def test_a_jsonl_manifest_with_two_heads(tmp_path):
   assert source[0].text == {"narrations": [{"at": 0.5}]}
 
 
+def test_captions_of_a_jsonl_manifest(tmp_path):
+  rows = [
+    {"path": "a.mp4", "caption": "a cup", "captions": ["a cup", "one cup"], "summary": None},
+    {"path": "b.mp4", "summary": ["first this", "then that"]},
+  ]
+  source = open_manifest(manifest(tmp_path, *map(json.dumps, rows), name="clips.jsonl"))
+  assert captions_of(source[0], "caption") == ("a cup",)
+  assert captions_of(source[0], "captions") == ("a cup", "one cup")
+  assert captions_of(source[0], "summary") == captions_of(source[1], "caption") == ()
+  assert captions_of(source[1], "summary") == ("first this", "then that")
+
+
 def test_heads_choose_the_label_columns(tmp_path):
   file = manifest(tmp_path, "path,label,verb,noun", "a.mp4,x,put,cup", "b.mp4,y,lift,pan")
   source = open_manifest(file, heads=("verb", "noun"))
@@ -229,6 +252,9 @@ def test_files_that_are_not_text(tmp_path):
     ('["a.mp4"]', r"line 1: not an object"),
     ('{"path": 3}', r"line 1: no path"),
     ('{"path": "a.mp4", "label": [1]}', r"line 1: label \[1\] is neither"),
+    ('{"path": "a.mp4", "caption": 7}', r"clips\.jsonl, line 1: caption 7 is not text"),
+    ('\n{"path": "a.mp4", "captions": ["a", ["b"]]}', r"line 2: captions \['b'\] is not text"),
+    ('{"path": "a.mp4", "summary": {"en": "a"}}', r"line 1: summary {'en': 'a'} is not text"),
   ]:
     with pytest.raises(UserError, match=message):
       open_manifest(manifest(tmp_path, line, name="clips.jsonl"))

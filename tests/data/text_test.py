@@ -111,6 +111,13 @@ def test_a_vocabulary_that_will_not_do(tmp_path, files, message):
   assert "\n" not in str(caught.value)
 
 
+def test_any_vocabulary_becomes_a_tokenizer_json(vocabulary, tmp_path):
+  (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, "the", "Red", "ball"]))
+  (tmp_path / "again.json").write_text(text.to_json(str(tmp_path / "vocab.txt")))
+  ids = [Tokenizer(str(tmp_path / name), 8)([WORDS])[0] for name in ("vocab.txt", "again.json")]
+  np.testing.assert_array_equal(*ids)
+
+
 def test_the_digest_is_that_of_the_file(vocabulary, tmp_path):
   digest = text.vocabulary_digest(vocabulary)
   assert digest == text.vocabulary_digest(vocabulary.removesuffix("/tokenizer.json"))

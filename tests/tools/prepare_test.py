@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 import pytest
 from etils.epath import gpath, testing
+from PIL import Image
 
 from vfe.data import decode, pipeline, reencode, sources
 from vfe.errors import UserError
@@ -93,6 +94,27 @@ def test_what_was_written_is_exact(out, videos):
   assert described["encoding"]["gop"] == 4
   names = {name for split in described["splits"].values() for name in split["shards"]}
   assert names | {"dataset.json", "prepare.json"} == {file.name for file in out.iterdir()}
+
+
+def test_images_are_kept_as_they_are(tmp_path):
+  picture = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+  Image.fromarray(picture).save(tmp_path / "a.png")
+  Image.fromarray(picture).save(tmp_path / "b.jpg")
+  (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+  write_video(tmp_path / "d.mp4", 3, level=0)
+  lines = ["path,caption", "a.png,noise", "b.jpg,more noise", "c.png,half of it", "d.mp4,bright"]
+  (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+  out = tmp_path / "shards"
+  prepare.main(arguments(tmp_path, out))
+  train = sources.open_source(data_config(out), "train")
+  assert [train[i].text["caption"] for i in range(len(train))] == ["noise", "more noise", "bright"]
+  assert train[1].data == (tmp_path / "b.jpg").read_bytes()
+  np.testing.assert_array_equal(whole(train[0]), picture[None])
+  [skipped] = json.loads((out / "dataset.json").read_text())["skipped"]
+  assert skipped["fault"] == "DAMAGED" and skipped["name"].endswith("c.png")
+  (tmp_path / "clips.csv").write_text("\n".join(lines).replace("bright", "dark") + "\n")
+  with pytest.raises(UserError, match="begun with another list of videos"):
+    prepare.main(arguments(tmp_path, out))
 
 
 def test_shards_are_read_back(out, videos):

@@ -1,10 +1,15 @@
-"""A folder of videos as it lies on the disk: class = sub-folder, or flat and without labels."""
+"""A folder of videos as it lies on the disk: class = sub-folder, or flat and without labels.
+
+Images are videos of one frame. One that has the name of a video beside it but for the suffix is
+that video's cover, as programs that fetch videos write it, and is left out.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from vfe.data.image import IMAGE_SUFFIXES
 from vfe.data.listing import SPLITS, Entry, Listing
 from vfe.errors import UserError
 
@@ -15,7 +20,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def list_folder(path: str) -> Listing:
-  """Lists the videos below a local folder, in sorted order, by their suffix.
+  """Lists the videos and images below a local folder, in sorted order, by their suffix.
 
   Videos directly in the folder: no labels. Videos in sub-folders (however deep): the class is the
   first sub-folder. Sub-folders that are all named train, val, validation or test are splits, each
@@ -70,12 +75,16 @@ def _list_classes(root: Path) -> list[Entry]:
 
 def _videos(root: Path, recurse: bool) -> list[Path]:
   walk = os.walk(root, followlinks=True) if recurse else [(root, [], _files(root))]
-  return sorted(
-    Path(folder, name)
-    for folder, _, names in walk
-    for name in names
-    if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-  )
+  return sorted(Path(folder, name) for folder, _, names in walk for name in _wanted(names))
+
+
+def _wanted(names: list[str]) -> list[str]:
+  """The videos and images among the files of one folder, without covers."""
+  kind = lambda name, suffixes: Path(name).suffix.lower() in suffixes and not name.startswith(".")
+  videos = [name for name in names if kind(name, VIDEO_SUFFIXES)]
+  stems = {Path(name).stem for name in videos}
+  images = [name for name in names if kind(name, IMAGE_SUFFIXES)]
+  return videos + [name for name in images if Path(name).stem not in stems]
 
 
 def _files(root: Path) -> list[str]:
@@ -95,4 +104,4 @@ def _found(root: Path) -> str:
 
 
 def _suffixes() -> str:
-  return " ".join(sorted(VIDEO_SUFFIXES))
+  return " ".join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))

@@ -7,8 +7,9 @@
 `path` is needed; relative ones start at the manifest's folder, and those of a bucket (gs://) are
 for `vfe.tools.prepare`. Label heads are the columns that `data.heads` names, or else `label` and
 every `label_<head>`. `start` and `end` (seconds, either may be empty) cut a clip out of the video.
-`split` is train, validation or test. All other columns are kept as the clip's text. Class names are
-the sorted distinct labels of the training split, or the lines of classes.txt (head `label`) or
+`split` is train, validation or test. All other columns are kept as the clip's text; `caption`,
+`captions` and `summary` are a text each, or in JSON lines a list of texts. Class names are the
+sorted distinct labels of the training split, or the lines of classes.txt (head `label`) or
 classes_<head>.txt beside the manifest.
 """
 
@@ -28,6 +29,7 @@ from vfe.errors import UserError
 
 _OURS = ("path", "start", "end", "split")
 _LABEL = "label"
+_CAPTIONS = ("caption", "captions", "summary")  # what `data.text.key` is most likely to name
 _LOOKED_AT = 8  # so many paths are looked up before a whole manifest is believed
 
 
@@ -128,6 +130,8 @@ def _entry(
     labels={head: _label(place, row, column) for head, column in columns.items()},
     text={key: value for key, value in row.items() if key not in {*_OURS, *columns.values()}},
   )
+  for name in _CAPTIONS:
+    _check_caption(place, name, entry.text.get(name, ""))
   return _split(place, row), entry
 
 
@@ -170,6 +174,12 @@ def _seconds(place: str, row: Mapping[str, Any], column: str) -> float | None:
   if not 0 <= seconds < math.inf:
     raise UserError(f"{place}: {column} {value!r} is not a time in seconds from 0 on.")
   return seconds
+
+
+def _check_caption(place: str, column: str, value: Any) -> None:
+  for text in value if isinstance(value, list) else [value]:
+    if text is not None and not isinstance(text, str):
+      raise UserError(f"{place}: {column} {text!r} is not text; write a text, or a list of texts.")
 
 
 def _split(place: str, row: Mapping[str, Any]) -> str:

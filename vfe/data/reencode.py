@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 
 from vfe.data import decode, shards
 from vfe.data.faults import Fault, FaultError, reason
+from vfe.data.image import is_image
 from vfe.data.record import Source, VideoRecord, is_url
 from vfe.data.sources import ListedSource
 
@@ -30,7 +31,8 @@ class Encoding:
   """How a clip is written.
 
   Attributes:
-    short_side: pixels; a smaller picture keeps its size. Sides are rounded to even numbers.
+    short_side: pixels; a smaller picture keeps its size, and so does an image file. Sides are
+      rounded to even numbers.
     gop: frames from one keyframe to the next; decoding starts at a keyframe.
     crf: x264's quality, 0 (lossless) to 51; 6 more is about half the bytes.
     max_pixels: a larger picture is skipped as ABSURD_SIZE.
@@ -114,7 +116,13 @@ def write(job: Job) -> dict[str, Any]:
 
 
 def encode(record: VideoRecord, encoding: Encoding) -> bytes:
-  """The clip as an mp4 file. Raises FaultError if it cannot be read to its end."""
+  """The clip as an mp4 file; an image as it is. Raises FaultError if it cannot be read to its end.
+
+  A video of one picture would halve an image's colours and take longer to open than the image.
+  """
+  if is_image(record):
+    decode.probe(record, max_pixels=encoding.max_pixels)
+    return record.data if record.data is not None else epath.Path(record.path).read_bytes()
   buffer = io.BytesIO()
   with decode.open_video(record, max_pixels=encoding.max_pixels) as video:
     fps, _ = video.pace()

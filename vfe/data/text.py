@@ -23,7 +23,8 @@ from vfe.data.wordpiece import tokenizer, train_vocabulary
 from vfe.errors import UserError
 
 __all__ = [
-  "Text", "Tokenizer", "captions_of", "most_captions", "train_vocabulary", "vocabulary_digest",
+  "Text", "Tokenizer", "captions_of", "most_captions", "to_json", "train_vocabulary",
+  "vocabulary_digest",
 ]
 
 _FILES = ("tokenizer.json", "vocab.txt")  # the first of them that a folder has
@@ -113,6 +114,11 @@ class Tokenizer:
       framed = [loaded.cls, *words, loaded.sep]
       ids[row, : len(framed)], mask[row, : len(framed)] = framed, True
     return ids, mask
+
+
+def to_json(vocabulary: str) -> str:
+  """The vocabulary as the text of a tokenizer.json."""
+  return _load(vocabulary).tokenizer.to_str(pretty=True)
 
 
 def vocabulary_digest(vocabulary: str) -> str:

@@ -8,8 +8,8 @@
 
 Every clip (its start and end cut out, its rotation applied, its sound left out) becomes H.264 at a
 constant frame rate with the short side and the keyframe interval given; frames are neither dropped
-nor doubled. Videos that cannot be read are left out and named in dataset.json with the reason.
-Stopped, it goes on with the same command: finished shards are kept.
+nor doubled. Images are kept as they are. Videos that cannot be read are left out and named in
+dataset.json with the reason. Stopped, it goes on with the same command: finished shards are kept.
 
 By default the processes of this machine do it; --runner= names a runner of Apache Beam instead,
 whose options stand after `--`. The shards are the same, and a run begun one way may be finished
@@ -111,12 +111,13 @@ def _plan(
 
 
 def _digest(splits: Mapping[str, Source]) -> str:
-  """Of all names and labels, so that another list is not taken for this one."""
+  """Of all names, labels and texts, so that another list is not taken for this one."""
   digest = hashlib.sha256()
   for split, source in splits.items():
     for index in range(len(source)):
       record = source[index]
-      digest.update(json.dumps([split, record.name, dict(record.labels)]).encode())
+      text = [dict(record.text)] if record.text else []
+      digest.update(json.dumps([split, record.name, dict(record.labels), *text]).encode())
   return digest.hexdigest()
 
 
