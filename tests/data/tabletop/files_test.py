@@ -11,10 +11,13 @@ import pytest
 
 import vfe
 from vfe.data import tabletop
+from vfe.data.decode import read_clip
 from vfe.data.record import Source, VideoRecord
+from vfe.data.sampling import Sampling
 from vfe.data.tabletop import files, workers
 from vfe.data.tabletop.files import TabletopSource, encode, world_folder, write_cache
 from vfe.data.tabletop.story import labels, scenario
+from vfe.data.tabletop.text import texts
 from vfe.data.tabletop.world import FPS, RUNGS, World, heads
 from vfe.errors import UserError
 
@@ -164,7 +167,31 @@ def test_the_manifest_names_files_labels_and_texts(tmp_path):
     assert (manifest.parent / row["path"]).is_file() and row["split"] == "test"
     for head, names in heads("verb").items():
       assert row[f"label_{head}"] == names[labels(scene)[head]]
-    assert row["caption"] == tabletop.caption(scene)
+    assert {key: row[key] for key in texts(scene)} == texts(scene)
+
+
+def test_a_manifest_without_todays_texts_is_written_again(tmp_path):
+  manifest = write_cache(TINY, "test", 2, tmp_path)
+  today = manifest.read_text()
+  rows = [json.loads(line) for line in today.splitlines()]
+  old = [{key: row[key] for key in row if key != "order"} for row in rows]
+  manifest.write_text("".join(json.dumps(row) + "\n" for row in old))
+  assert write_cache(TINY, "test", 2, tmp_path) == manifest and manifest.read_text() == today
+
+
+def test_an_image_of_a_video_is_one_of_its_frames(tmp_path, monkeypatch):
+  """What an image stage trains on: frames=1, another frame of each video every time."""
+  monkeypatch.setenv("VFE_CACHE", str(tmp_path))
+  source = TabletopSource(CONFIG, "train")
+  videos = [read_clip(record, 16, Sampling("first"), None).frames for record in source]
+  drawn = {}
+  for seed in range(16):
+    rng = np.random.default_rng(seed)
+    for record, video in zip(source, videos, strict=True):
+      image = read_clip(record, 1, Sampling(), rng)
+      np.testing.assert_array_equal(image.frames[0], video[image.start])
+      drawn.setdefault(record.name, set()).add(image.start)
+  assert all(len(starts) > 4 for starts in drawn.values())
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -181,7 +208,7 @@ def test_the_source_serves_records_with_the_rungs_labels(split, tmp_path, monkey
     assert isinstance(record, VideoRecord) and os.path.isfile(record.path)
     assert set(record.labels) == set(source.heads)
     assert record.labels["verb"] == labels(scenario(TINY, index, split))["verb"]
-    assert {"caption", "summary", "narrations", "questions"} <= set(record.text)
+    assert {*texts(scenario(TINY, index, split)), "narrations", "questions"} == set(record.text)
 
 
 @pytest.mark.parametrize("rung", RUNGS)

@@ -1,5 +1,7 @@
 """Narrations, captions and summaries say what happens, in known words."""
 
+import dataclasses
+
 import pytest
 
 from vfe.data.tabletop.lexicon import words
@@ -8,7 +10,11 @@ from vfe.data.tabletop.text import (
   FORMS,
   SCENE_SECONDS,
   caption,
+  captions,
   narrations,
+  objects,
+  order,
+  say,
   summary,
 )
 from vfe.data.tabletop.world import FPS, NOUNS, RUNGS, VERBS, World
@@ -76,3 +82,46 @@ def test_the_summary_of_a_routine_tells_its_class():
     told = [word for word in words(summary(scene)) if word not in words(" ".join(NOUNS))]
     key = " ".join(told[told.index("first") :])
     assert said.setdefault(key, labels(scene)["routine"]) == labels(scene)["routine"]
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_captions_say_the_same_in_three_ways(rung):
+  for index in range(12):
+    scene = scenario(World(rung=rung, frames=256), index)
+    present, past, someone = captions(scene)
+    assert present == caption(scene) and len({present, past, someone}) == 3
+    assert someone == present.replace("C ", "someone ", 1)
+    assert past.startswith(f"C {say(scene.events[0], scene, 'past')}")
+    assert {*words(present)} - {*words(past)} <= {*words(" ".join(f.third for f in FORMS.values()))}
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_objects_tells_what_is_there_and_nothing_of_what_happens(rung):
+  for index in range(12):
+    scene = scenario(World(rung=rung, frames=256), index)
+    turned = dataclasses.replace(scene, things=scene.things[::-1], events=())
+    told = objects(scene)
+    assert told == objects(turned) and told.endswith(" on a table")
+    assert all(f"a {thing.name}" in told for thing in scene.things)
+    allowed = words(" ".join(thing.name for thing in scene.things))
+    assert {*words(told)} <= {*allowed, "a", "and", ",", "on", "table"}
+
+
+def test_one_two_and_three_objects():
+  said = {}
+  for index in range(40):
+    scene = scenario(World(rung="appearance", objects=(1, 3)), index)
+    said.setdefault(len(scene.things), objects(scene))
+  counts = {number: (text.count("a "), text.count(",")) for number, text in said.items()}
+  # "on a table" is one more
+  assert counts == {1: (2, 0), 2: (3, 0), 3: (4, 1)} and " and " in said[2] and " and " in said[3]
+
+
+def test_order_tells_every_event_and_another_order_otherwise():
+  for index in range(12):
+    scene = scenario(World(frames=256), index)
+    told = order(scene)
+    parts = told.removeprefix("C ").split(", then ")
+    assert parts == [say(event, scene) for event in scene.events] and len(parts) > 2
+    turned = dataclasses.replace(scene, events=scene.events[::-1])
+    assert sorted(words(order(turned))) == sorted(words(told)) and order(turned) != told

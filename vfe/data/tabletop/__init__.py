@@ -10,7 +10,7 @@ _PLACES = {
   "world": ("HEADS", "NOUNS", "RUNGS", "SPLITS", "VERBS", "World", "heads"),
   "story": ("Event", "Scenario", "Thing", "labels", "scenario"),
   "draw": ("HAND", "masks", "render", "token_share"),
-  "text": ("caption", "narrations", "summary"),
+  "text": ("caption", "captions", "narrations", "objects", "order", "summary"),
   "asking": ("language_queries", "multiple_choice", "queries", "questions"),
   "lexicon": ("corpus", "vocabulary"),
   "files": ("TabletopSource", "encode", "write_cache"),

@@ -116,17 +116,23 @@ def row(world: World, split: str, index: int) -> dict:
     "path": f"{split}/{_name(index)}",
     "split": split,
     **{f"label_{head}": names[values[head]] for head, names in classes.items()},
-    "caption": text.caption(scene),
-    "summary": text.summary(scene),
+    **text.texts(scene),
   }
+
+
+def _current(manifest: pathlib.Path, world: World, split: str) -> bool:
+  """Whether it is there and has the columns of today: texts have been added to old worlds."""
+  if not manifest.exists():
+    return False
+  with manifest.open(encoding="utf-8") as lines:
+    return json.loads(lines.readline()).keys() == row(world, split, 0).keys()
 
 
 def annotations(world: World, scene: Scenario) -> tuple[dict[str, int], dict[str, Any]]:
   """All that a record of the video tells: the rung's labels by head, and its texts."""
   values = labels(scene)
   return {head: values[head] for head in heads(world.rung)}, {
-    "caption": text.caption(scene),
-    "summary": text.summary(scene),
+    **text.texts(scene),
     "narrations": text.narrations(scene),
     "questions": questions(world, scene),
   }
@@ -152,7 +158,7 @@ def write_cache(
     if missing:
       log.info("writing %d tabletop videos, once, to %s", len(missing), videos)
       share_out(encode_missing, world, split, missing, str(videos))
-    if not manifest.exists():
+    if not _current(manifest, world, split):
       lines = [json.dumps(row(world, split, index)) for index in range(count)]
       with _beside(manifest) as beside:
         beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from vfe.data.tabletop.asking import TEMPLATES, queries, questions
 from vfe.data.tabletop.story import scenario
-from vfe.data.tabletop.text import FORMS, TIMES, caption, narrations, summary
+from vfe.data.tabletop.text import FORMS, TIMES, captions, narrations, objects, order, summary
 from vfe.data.tabletop.world import NOUNS, VERBS, World
 
 # The words around verbs and nouns in narrations, captions and summaries.
@@ -13,6 +13,7 @@ FRAMES = (
   "#C C and in the end.",
   "There is a, and a on the table. There are",
   "First C something. In the middle C. In between C. then rotates something",
+  "someone a table, then",
   *TIMES.values(),
 )
 
@@ -31,15 +32,15 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def corpus(world: World, split: str, count: int) -> Iterator[str]:
-  """All texts of the first `count` videos: narrations, captions, summaries, queries, questions.
+  """All texts of the first `count` videos: narrations, captions of each kind, queries, questions.
 
   What a tokenizer of words is trained on; take it from the training split.
   """
   for index in range(count):
     scene = scenario(world, index, split)
     yield from (row["clip_text"] for row in narrations(scene))
-    yield caption(scene)
-    yield summary(scene)
+    yield from captions(scene)
+    yield from (summary(scene), objects(scene), order(scene))
     yield from (query["query"] for query in queries(scene))
     for question in questions(world, scene):
       yield question["question"]

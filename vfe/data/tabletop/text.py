@@ -88,11 +88,37 @@ def _series(parts: list[str]) -> str:
   return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def caption(scene: Scenario) -> str:
+def caption(scene: Scenario, form: str = "third", who: str = "C") -> str:
   """One short sentence: the action, or the first and the last of them."""
   first, last = scene.events[0], scene.events[-1]
-  text = f"C {say(first, scene)}"
-  return text if first is last else f"{text} and in the end {say(last, scene)}"
+  text = f"{who} {say(first, scene, form)}"
+  return text if first is last else f"{text} and in the end {say(last, scene, form)}"
+
+
+def captions(scene: Scenario) -> list[str]:
+  """The caption in three ways: as it is, in the past tense, and of someone."""
+  return [caption(scene), caption(scene, "past"), caption(scene, who="someone")]
+
+
+def objects(scene: Scenario) -> str:
+  """What is on the table, in the order of the alphabet; nothing of what happens."""
+  return f"{_series([f'a {name}' for name in sorted(t.name for t in scene.things)])} on a table"
+
+
+def order(scene: Scenario) -> str:
+  """Everything that happens, in its order; another order of the same events is another text."""
+  return f"C {', then '.join(say(event, scene) for event in scene.events)}"
+
+
+def texts(scene: Scenario) -> dict[str, str | list[str]]:
+  """All captions of a video by `data.text.key`."""
+  return {
+    "caption": caption(scene),
+    "captions": captions(scene),
+    "summary": summary(scene),
+    "objects": objects(scene),
+    "order": order(scene),
+  }
 
 
 def summary(scene: Scenario) -> str:
