@@ -139,13 +139,31 @@ def stage_data(**changes: Any) -> dict[str, Any]:
   return inherited | changes
 
 
+def captioned_data(text: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+  """`stage_data` of videos with texts."""
+  unset = dict(key=config_dict.placeholder(str), length=config_dict.placeholder(int))
+  return stage_data(**changes) | {"text": unset | dict(text or {})}
+
+
 def stage_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
   """The stage's own section, its `data` laid over the recipe's."""
   stage = ml_collections.ConfigDict(config[name].to_dict())
-  data = ml_collections.ConfigDict(config.data.to_dict())
-  _lay_over(data, config[name].get("data", ml_collections.ConfigDict()), f"config.{name}.data")
-  stage.data = data
+  own = config[name].get("data", ml_collections.ConfigDict())
+  stage.data = laid_over(config.data, own, f"config.{name}.data")
   return stage.lock()
+
+
+def laid_over(
+  data: ml_collections.ConfigDict, changes: ml_collections.ConfigDict, place: str
+) -> ml_collections.ConfigDict:
+  """A copy of `data` in which what is set in `changes` replaces what was there.
+
+  Raises:
+    UserError: a key that `data` has not; `place` is the config key of the changes.
+  """
+  copy = ml_collections.ConfigDict(data.to_dict())
+  _lay_over(copy, changes, place)
+  return copy.lock()
 
 
 def _lay_over(

@@ -1,5 +1,6 @@
 """The formulas count what the real models do, to the operation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,7 @@ from vfe.learn.flops import flops as counted
 from vfe.learn.sharding import make_mesh
 from vfe.models import flops
 from vfe.models.mae import MAE, Decoder, DecoderConfig
+from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import TokenizerConfig
 from vfe.models.vivit import Classifier, Encoder, EncoderConfig
 from vfe.nn.blocks import Execution
@@ -39,6 +41,44 @@ def test_an_encoder(encoder):
   patches = shape(1, KEPT, config.layout.channels, dtype="uint8")
   expected = forward(Encoder(config, XLA), patches, shape(1, KEPT, dtype="int32"))
   assert flops.encoder(config, KEPT) == expected
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    dict(mixing="frame", cls=True),
+    dict(mixing="factorised"),
+    dict(adapter=8),
+    dict(lora=3),
+    dict(cls=True),
+  ],
+  ids=str,
+)
+def test_an_encoder_of_another_kind(changes):
+  config = EncoderConfig.of("test", frames=8, size=32, tubelet=(2, 8, 8), **changes)
+  patches = shape(1, config.layout.size, config.layout.channels, dtype="uint8")
+  places = shape(1, config.layout.size, dtype="int32")
+  assert flops.encoder(config, config.layout.size) == forward(Encoder(config, XLA), patches, places)
+
+
+def test_a_text():
+  config = TextConfig.of("test", 100)
+  ids, mask = shape(1, 7, dtype="int32"), shape(1, 7, dtype="bool")
+  assert flops.text(config, 7) == forward(TextEncoder(config, XLA), ids, mask)
+
+
+def test_tuning_counts_forward_passes_of_what_is_frozen():
+  config = EncoderConfig.of("test", frames=8, size=32, tubelet=(2, 8, 8))
+  layout, one = config.layout, flops.layer(config, KEPT, config.layout)
+  embedding = 2 * KEPT * layout.channels * config.width
+  cost = functools.partial(flops.tuned_encoder, config, KEPT, layout)
+  assert cost(first_trained=0, few=False) == 3 * flops.encoder(config, KEPT)
+  assert cost(first_trained=2, few=False) == embedding + 2 * one + 3 * one
+  few = dataclasses.replace(config, adapter=8)
+  own = flops.mlp(KEPT, config.width, 8)
+  assert flops.tuned_encoder(few, KEPT, layout, first_trained=0, few=True) == (
+    3 * embedding + 3 * (2 * one + 3 * own)
+  )
 
 
 def test_a_decoder(encoder):

@@ -26,6 +26,8 @@ def keys(seed, rows=3):
 
 random = jax.jit(selection.random, static_argnums=(1, 2))
 tube = jax.jit(selection.tube, static_argnums=(1, 2))
+random_of_frames = jax.jit(selection.random_of_frames, static_argnums=(1, 2))
+random_frames = jax.jit(selection.random_frames, static_argnums=(1, 2))
 top_and_random = jax.jit(selection.top_and_random, static_argnums=(2, 3))
 contains = jax.jit(selection.contains, static_argnums=2)
 
@@ -37,6 +39,24 @@ def check(chosen, rows, count, n=N):
   assert (np.diff(chosen, axis=1) > 0).all()
   assert chosen.min() >= 0 and chosen.max() < n
   return chosen
+
+
+@few
+@given(seed=SEEDS)
+def test_every_frame_keeps_as_many_tokens_each_its_own(seed):
+  chosen = check(random_of_frames(keys(seed), LAYOUT, 5), 3, 30)
+  frames = chosen.reshape(3, 6, 5)
+  assert (frames // LAYOUT.per_frame == np.arange(6)[:, None]).all()
+  sites = frames % LAYOUT.per_frame
+  assert len({tuple(of) for of in sites.reshape(-1, 5).tolist()}) > 1
+
+
+@few
+@given(seed=SEEDS)
+def test_whole_frames_are_kept(seed):
+  chosen = check(random_frames(keys(seed), LAYOUT, 2), 3, 24).reshape(3, 2, 12)
+  assert (chosen % LAYOUT.per_frame == np.arange(12)).all()
+
 
 
 @few

@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -47,10 +48,18 @@ def digest(params: Params) -> str:
   return sha.hexdigest()[:16]
 
 
-def write(path: pathlib.Path, kind: str, model: dict[str, Any], params: Params) -> Export:
+def write(
+  path: pathlib.Path,
+  kind: str,
+  model: dict[str, Any],
+  params: Params,
+  *,
+  files: Mapping[str, str] | None = None,
+) -> Export:
   """Writes an export beside and renames it, so that a folder that exists is whole.
 
-  Every process calls it, with the same values.
+  Every process calls it, with the same values. `files` are texts by name that lie in the folder
+  too, a vocabulary say.
   """
   import orbax.checkpoint as ocp
 
@@ -65,6 +74,8 @@ def write(path: pathlib.Path, kind: str, model: dict[str, Any], params: Params) 
   def finish() -> None:
     text = json.dumps({"kind": kind, "model": model, "digest": export.digest}, indent=2)
     (beside / FILE).write_text(text + "\n")
+    for name, content in (files or {}).items():
+      (beside / name).write_text(content, encoding="utf-8")
     if path.exists():
       shutil.rmtree(path)
     beside.rename(path)

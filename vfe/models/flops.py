@@ -17,8 +17,10 @@ from vfe.learn.flops import flops
 from vfe.models.discriminator import Discriminator, DiscriminatorConfig
 from vfe.models.mae import DecoderConfig
 from vfe.models.resnet import PERCEPTUAL_SIZE, ResNet, ResNetConfig
+from vfe.models.text import TextConfig
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
 from vfe.models.vivit import EncoderConfig
+from vfe.tokens.layout import Layout
 
 # A gradient takes as much again for the inputs of a product, and for its parameters.
 TRAINED = 3  # forward, and backward to both
@@ -44,7 +46,60 @@ def blocks(config: EncoderConfig | DecoderConfig, tokens: int) -> int:
 
 def encoder(config: EncoderConfig, tokens: int) -> int:
   """The embedding of the selected tubelets, and the blocks."""
-  return 2 * tokens * config.layout.channels * config.width + blocks(config, tokens)
+  embedding = 2 * tokens * config.layout.channels * config.width
+  return embedding + config.depth * layer(config, tokens, config.layout)
+
+
+def layer(config: EncoderConfig, tokens: int, layout: Layout) -> int:
+  """One block of an encoder, of which `tokens` of the layout's were selected.
+
+  Frame by frame a token meets those of its frame and its class token; factorised it then meets
+  those of its site, tokens / sites of them.
+  """
+  frames, width = layout.grid[0], config.width
+  if config.mixing == "joint":
+    rows, each = 1, tokens + config.cls
+  else:
+    rows, each = frames, tokens // frames + config.cls
+  total = rows * (attention(each, each, width) + mlp(each, width, config.mlp))
+  if config.mixing == "factorised":
+    total += 8 * tokens * width**2 + 4 * tokens * (tokens // layout.per_frame or 1) * width
+  return total + rows * added(config, each)
+
+
+def added(config: EncoderConfig, tokens: int) -> int:
+  """Adapters, and low-rank products beside the six of a layer."""
+  low_rank = 2 * tokens * config.lora * (10 * config.width + 2 * config.mlp)
+  return mlp(tokens, config.width, config.adapter) + low_rank
+
+
+def tuned_encoder(
+  config: EncoderConfig, tokens: int, layout: Layout, *, first_trained: int, few: bool
+) -> int:
+  """A training step's share of the encoder: layers before `first_trained` forward only; with `few`
+  trained parameters beside frozen ones, nothing is computed backward to those."""
+  one = layer(config, tokens, layout)
+  embedding = 2 * tokens * layout.channels * config.width
+  if first_trained:
+    return embedding + first_trained * one + TRAINED * (config.depth - first_trained) * one
+  if few:  # what is passed is counted twice already, what is trained beside it once more
+    own = config.depth * trained_beside(config, tokens)
+    return TRAINED * embedding + PASSED * config.depth * one + own
+  return TRAINED * (embedding + config.depth * one)
+
+
+def trained_beside(config: EncoderConfig, tokens: int) -> int:
+  """The products of a layer with trained parameters, where few are: adapters, low-rank ones, or
+  the four of temporal attention."""
+  if config.adapter or config.lora:
+    return added(config, tokens)
+  return 8 * tokens * config.width**2
+
+
+def text(config: TextConfig, length: int) -> int:
+  """All blocks over a text of that many words, padding included."""
+  each = attention(length, length, config.width) + mlp(length, config.width, config.mlp)
+  return config.depth * each
 
 
 def decoder(

@@ -103,7 +103,13 @@ class EncoderConfig:
 
   @classmethod
   def of(
-    cls, name: str, frames: int, size: int, tubelet: tuple[int, int, int] = (2, 16, 16), **changes
+    cls,
+    /,  # a field has this name too
+    name: str,
+    frames: int,
+    size: int,
+    tubelet: tuple[int, int, int] = (2, 16, 16),
+    **changes: Any,
   ) -> "EncoderConfig":
     """The encoder of a named size (`SIZES`); changes are of other fields.
 

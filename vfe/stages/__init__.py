@@ -8,6 +8,8 @@ KINDS = {
   "targets": "vfe.stages.targets:TargetsStage",
   "mae": "vfe.stages.mae:MAEStage",
   "classify": "vfe.stages.classify:ClassifyStage",
+  "vocabulary": "vfe.stages.vocabulary:VocabularyStage",
+  "contrast": "vfe.stages.contrast:ContrastStage",
 }
 
 

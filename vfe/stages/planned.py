@@ -23,12 +23,14 @@ from vfe.learn.exports import Export
 from vfe.models import vivit
 from vfe.models.pretrained import find
 from vfe.models.resnet import ResNet, ResNetConfig
+from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
 from vfe.stages import stage_class
 from vfe.stages.stage import Setting, Stage
 from vfe.stages.stored import stored_data
 
 CLASSES = {"label": 48}  # of data that is not here: Diving48's
+WORDS = 30_522  # of a vocabulary that is not here: BERT's
 VIDEOS = 10_000  # likewise; the length of the learning rate's schedule is all that hangs on it
 
 
@@ -124,7 +126,10 @@ def _export(stage: Stage) -> Export:
 
 def _encoder(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
   model, data = config.model, section.data
-  encoder = vivit.EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet))
+  tubelet = (1, *model.tubelet[1:]) if data.frames == 1 else tuple(model.tubelet)
+  encoder = vivit.EncoderConfig.of(
+    model.size, data.frames, data.size, tubelet, positions=model.get("positions", "sincos1d")
+  )
   module, one = vivit.Encoder(encoder), jnp.zeros((1, 1), jnp.int32)
   patches = jnp.zeros((1, 1, encoder.layout.channels), jnp.uint8)
   params = jax.eval_shape(lambda rng: module.init(rng, patches, one)["params"], jax.random.key(0))
@@ -159,6 +164,19 @@ def _perceptual(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
   return "resnet", dataclasses.asdict(resnet), jax.eval_shape(init, jax.random.key(0), images)
 
 
+def _text(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
+  del section
+  text, one = TextConfig.of(config.model.text, WORDS), jnp.zeros((1, 1), jnp.int32)
+  init = lambda rng: TextEncoder(text).init(rng, one, one > 0)["params"]
+  params = {"text": jax.eval_shape(init, jax.random.key(0))}
+  return "text", {"text": dataclasses.asdict(text), "vocabulary": None}, params
+
+
+def _vocabulary(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
+  del section, config
+  return "vocabulary", {"size": WORDS}, {}
+
+
 # role -> (stage's section, recipe) -> (kind, model config, shapes of the parameters), of an input
 # that is not here.
 ASSUMED = {
@@ -166,4 +184,6 @@ ASSUMED = {
   "tokenizer": _tokenizer,
   "targets": _targets,
   "perceptual": _perceptual,
+  "text": _text,
+  "vocabulary": _vocabulary,
 }

@@ -111,8 +111,11 @@ class Stage:
 
   @functools.cached_property
   def steps(self) -> int:
-    """Steps of the whole stage: `steps` if it is set, else from `epochs`."""
-    if self.config.get("steps"):
+    """Steps of the whole stage: `steps` if it is set, else from `epochs`.
+
+    A stage of 0 steps measures what its inputs give, and exports that in its own shape.
+    """
+    if self.config.get("steps") is not None:
       return self.config.steps
     streams = self.inputs().values()
     return max(1, round(self.config.epochs * max(s.steps_an_epoch for s in streams)))
@@ -213,6 +216,10 @@ class Stage:
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """(kind, model config, parameters) that other stages and `vfe.load` read."""
     raise NotImplementedError
+
+  def files(self) -> dict[str, str]:
+    """Texts that lie beside the export's parameters, by file name."""
+    return {}
 
   def tokens(self) -> int:
     """Tokens that a clip puts through the encoder, for tokens per second; 0 where none."""

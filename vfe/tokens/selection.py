@@ -49,6 +49,22 @@ def tube(keys: Key[Array, "B"], layout: Layout, keep_per_frame: int) -> Int32[Ar
   return (starts[None, :, None] + sites[:, None, :]).reshape(len(keys), -1)
 
 
+def random_of_frames(
+  keys: Key[Array, "B"], layout: Layout, keep_per_frame: int
+) -> Int32[Array, "B K"]:
+  """As many random tokens of every latent frame, each frame's drawn on its own."""
+  t = layout.grid[0]
+  draw = lambda key: random(jax.random.split(key, t), layout.per_frame, keep_per_frame)
+  starts = jnp.arange(t, dtype=jnp.int32) * layout.per_frame
+  return (jax.vmap(draw)(keys) + starts[:, None]).reshape(len(keys), -1)
+
+
+def random_frames(keys: Key[Array, "B"], layout: Layout, keep: int) -> Int32[Array, "B K"]:
+  """All tokens of `keep` random latent frames."""
+  starts = random(keys, layout.grid[0], keep) * layout.per_frame
+  return (starts[:, :, None] + jnp.arange(layout.per_frame, dtype=jnp.int32)).reshape(len(keys), -1)
+
+
 def frames(batch: int, layout: Layout, every: int) -> Int32[Array, "B K"]:
   """All tokens of every `every`-th latent frame, from the first on (LVMAE's "Uniform": 7)."""
   if every < 1:

@@ -136,11 +136,17 @@ def _warmed(state: State, warm: dict[str, Any], layout: State) -> State:
   groups, ema = dict(state.groups), dict(state.ema)
   for name, params in warm.items():
     where = layout.groups[name].params
-    put = {part: hosts.put(given, where[part]) for part, given in params.items()}
-    groups[name] = groups[name].replace(params={**groups[name].params, **put})
+    groups[name] = groups[name].replace(params=_replaced(groups[name].params, params, where))
     if name in ema:
       ema[name] = jax.tree.map(jnp.copy, groups[name].params)
   return state.replace(groups=groups, ema=ema)
+
+
+def _replaced(fresh: Any, given: Any, where: Any) -> Any:
+  """The tree with the given leaves in place of its own, each where it is to lie."""
+  if not isinstance(given, dict):
+    return hosts.put(given, where)
+  return fresh | {name: _replaced(fresh[name], of, where[name]) for name, of in given.items()}
 
 
 def _feed(stage: Stage, start: int, say: Callable) -> contextlib.closing:

@@ -140,7 +140,7 @@ def _run(stage: Stage, folder: pathlib.Path, about: dict, clock: Clock, yes: boo
   begun, steps = clock.seconds_since_start(), 0
   if stage.trains:
     trained = loop.train(stage, meta=about, clock=clock, yes=yes)
-    exports.write(folder / "export", *stage.export(trained.params))
+    exports.write(folder / "export", *stage.export(trained.params), files=stage.files())
     steps, metrics = stage.steps, trained.metrics
   else:
     metrics = stage.run(clock.say)

@@ -1,0 +1,232 @@
+"""LongViViT's contrastive stages (arXiv 2312.07395): image -> short video -> long video.
+
+    python -m vfe.main --config=configs/longvivit_256.py \\
+      --config.image.inputs.encoder=/weights/vit --config.image.inputs.text=/weights/bert \\
+      --config.image.data.path=/data/pairs.jsonl --config.short.data.path=/data/clips \\
+      --config.long.data.path=/data/long.jsonl
+
+Hardware: TPUs, as many as `python -m vfe.tools.plan --config=configs/longvivit_256.py` says.
+Expect:   MSR-VTT text to video R@1 29.9 of the short stage at 75 % masked, 31.9 unmasked, with ViT-L
+          (paper, Table 2); its data are private.
+Try:      configs/longvivit_256.py:demo, 10 minutes on 2 CPU cores.
+
+Arguments after a colon: `demo`; size=s|b|l; frames= of the long stage (128 with size=b in the
+paper); masked= share of the tokens that the video stages drop in training; data=tabletop, or a
+folder, manifest or data set of videos with captions (docs/video-text.md). The authors published no
+code and no training settings: what is marked "ours" is our default, "Flamingo's" its older
+sibling's (arXiv 2204.14198).
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from vfe.config import captioned_data, choose, data_source, parse_argument
+
+FILE = "configs/longvivit_256.py"
+STAGES = ("image", "short", "long")
+TEXT = {"s": "medium", "b": "medium", "l": "base"}  # 2.8
+JOINT = {"s": 512, "b": 512, "l": 768}  # width of the space in which both towers meet; ours
+
+
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
+  """The recipe; see the file's docstring for the argument."""
+  chosen = parse_argument(
+    FILE, argument, demo=False, size="l", frames=256, masked=0.75, data="tabletop"
+  )
+  choose(TEXT, chosen.size, f"{FILE}: size")
+  config = ml_collections.ConfigDict(
+    dict(
+      name="longvivit_256",
+      variant=argument.replace("=", "").replace("/", "_").replace(",", "-"),
+      stages=STAGES,
+      seed=0,
+      precision="auto",
+      mesh=dict(data=-1, fsdp=1, tensor=1, context=1),
+      hosts=dict(heartbeat_timeout_seconds=100),  # JAX's default
+      log=dict(every=50, tensorboard=True),
+      evaluate=dict(every=0),  # 0: at the end of a stage only
+      checkpoint=dict(every=1000, keep=1),
+      profile=dict(start=10, steps=0),
+      guard=dict(steps_in_a_row=20),  # so many updates skipped one after another end the run
+      model=dict(
+        size=chosen.size,
+        tubelet=(2, 16, 16),  # 2.1
+        positions="learned",  # 2.1
+        mixing="joint",  # 2.1; factorised (2.3) and frame (2.4) are its rivals
+        cls=False,  # 2.1: the mean over space and time
+        pool="mean",
+        text=TEXT[chosen.size],
+        joint=JOINT[chosen.size],
+        remat="full",
+        attention="auto",
+      ),
+      data=_data(chosen),
+      image=_image(),
+      short=_short(chosen),
+      long=_long(chosen),
+    )
+  )
+  if chosen.demo:
+    _demo(config)
+  return config.lock()
+
+
+def _data(chosen) -> dict:
+  source, path = data_source(chosen.data)
+  return dict(
+    source=source,
+    path=config_dict.placeholder(str) if path is None else path,
+    eval_path=config_dict.placeholder(str),
+    variant=config_dict.placeholder(str),
+    heads=config_dict.placeholder(tuple),
+    frames=16,  # 2.1
+    size=256,  # 2.1, inferred there
+    sampling=dict(kind="strided", stride=1, align=1, fps=1.0),  # 2.1
+    augment=dict(kind="resized_crop", scale=(0.5, 1.0), ratio=(0.75, 1.3333), flip=True),  # ours
+    text=dict(key="caption", length=64),  # ours
+    views=1,
+    eval_clips=1,
+    eval_crops=1,
+    workers=8,
+    buffer=2,
+    max_fault_share=0.05,
+    max_pixels=8192 * 4320,
+    tabletop=dict(
+      rung="order",
+      videos=4096,
+      eval_videos=512,
+      frames=256,
+      size=256,
+      objects=(2, 4),
+      texture="weak",
+      seed=0,
+    ),
+  )
+
+
+def _contrast(**changes) -> dict:
+  """What the three stages have in common; optimiser ours, by section 3.2."""
+  stage = dict(
+    kind="contrast",
+    inputs=dict(
+      encoder=config_dict.placeholder(str),
+      text=config_dict.placeholder(str),
+      vocabulary=config_dict.placeholder(str),
+    ),
+    data=captioned_data(),
+    mixture=dict(videos=dict(share=1.0, weight=1.0, data=captioned_data())),
+    retrieval=dict(validation=dict(data=captioned_data())),
+    mask=dict(kind="random", ratio=0.0),
+    train="all",
+    last_layers=4,  # 2.5, where train is "last"
+    adapter=config_dict.placeholder(int),  # where train is "adapters"; default: a quarter of D
+    rank=config_dict.placeholder(int),  # where train is "lora"; default: as many parameters
+    freeze_text=False,
+    inflate="repeat",  # 2.2
+    loss="info_nce",
+    label_smoothing=0.0,
+    eval_batch=64,
+    accumulate=1,
+    epochs=1.0,
+    steps=config_dict.placeholder(int),
+    ema=0.0,
+    optimizer=dict(
+      kind="adamw",
+      base_lr=1e-4,
+      batch_reference=1024,
+      end_lr=0.0,
+      b1=0.9,
+      b2=0.98,
+      weight_decay=1e-2,
+      warmup=0.02,
+      schedule="cosine",
+      clip_norm=1.0,
+    ),
+  )
+  return stage | changes
+
+
+def _image() -> dict:
+  """Image and text, from a ViT, CLIP or SigLIP tower and BERT; Flamingo's settings (B.1.3)."""
+  stage = _contrast(
+    data=captioned_data(frames=1), batch=16384, label_smoothing=0.1, steps=1_200_000, eval_batch=512
+  )
+  stage["optimizer"].update(base_lr=1e-3, batch_reference=16384, schedule="linear")
+  stage["optimizer"]["clip_norm"] = 10.0
+  return stage
+
+
+def _short(chosen) -> dict:
+  """1a: images and clips of 16 frames at 1 FPS together, all weights (3, step 2)."""
+  stage = _contrast(
+    mixture=dict(  # shares and weights ours
+      videos=dict(share=0.5, weight=1.0, data=captioned_data()),
+      images=dict(share=0.5, weight=1.0, data=captioned_data(frames=1)),
+    ),
+    batch=2048,  # ours
+    epochs=10.0,  # ours
+  )
+  stage["mask"]["ratio"] = chosen.masked
+  stage["inputs"].update(encoder="image", text="image")
+  return stage
+
+
+def _long(chosen) -> dict:
+  """1b: whole videos and their summaries; the last four layers, text frozen (3, step 3)."""
+  stage = _contrast(
+    data=captioned_data(frames=chosen.frames, text=dict(key="summary", length=256)),
+    batch=256,  # ours
+    epochs=10.0,  # ours
+    train="last",
+    freeze_text=True,
+    eval_batch=16,
+  )
+  stage["mask"]["ratio"] = chosen.masked
+  stage["optimizer"]["base_lr"] = 5e-5
+  stage["inputs"].update(encoder="short", text="short")
+  return stage
+
+
+def _demo(config: ml_collections.ConfigDict) -> None:
+  """The same three stages at 32 pixels on the tabletop world, from a vocabulary of its captions.
+
+  `before` measures the short stage's encoder on the long videos: what the long stage adds is told
+  by the table.
+  """
+  config.stages = ("vocabulary", "image", "short", "before", "long")
+  config.model.update(size="demo", tubelet=(2, 8, 8), text="demo", joint=64, remat="none")
+  config.data.update(size=32, workers=0)
+  config.data.augment.kind = "center"
+  config.data.sampling.update(kind="uniform", fps=0.0)
+  config.data.text.length = 24
+  config.data.tabletop.update(
+    rung="order", videos=1024, eval_videos=128, frames=64, size=32, objects=(1, 2)
+  )
+  config.log.every = 50
+  config.checkpoint.every = 500
+  config.vocabulary = dict(
+    kind="vocabulary",
+    size=256,
+    keys_of_text=("caption", "summary", "objects"),
+    data=captioned_data(),
+  )
+  for name in ("image", "short", "long"):
+    stage = config[name]
+    stage.update(batch=32, eval_batch=32, label_smoothing=0.0)
+    stage.optimizer.update(base_lr=1e-3, batch_reference=32, warmup=0.1, clip_norm=1.0)
+    stage.optimizer.schedule = "cosine"
+  config.image.inputs.vocabulary = "vocabulary"
+  config.image.steps = 400
+  config.image.data.sampling.kind = "strided"
+  config.image.data.text.key = "objects"
+  config.short.steps = 400
+  config.short.batch = 64
+  config.short.mixture.images.data.text.key = "objects"
+  config.short.mixture.images.data.sampling.kind = "strided"
+  config.short.mask.ratio = 0.5
+  config.long.data.update(frames=64)
+  config.long.data.text.length = 48
+  config.long.steps = 200
+  config.long.last_layers = 2
+  config.before = config.long.copy_and_resolve_references()
+  config.before.steps = 0

@@ -1,0 +1,85 @@
+"""A video encoder and a text encoder that meet in one space (LongViViT 2.8, 2.9)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+from vfe.models.contrastive import INITIAL
+from vfe.models.text import TextConfig, TextEncoder, mean_of_tokens
+from vfe.models.vivit import Encoder, EncoderConfig, TokenPool, lookup
+from vfe.nn.blocks import Execution
+
+
+@dataclasses.dataclass(frozen=True)
+class DualConfig:
+  """vision and text are the two towers, width that of the space, pool a name in `POOLS`.
+
+  loss is a name in `vfe.models.contrastive.INITIAL`, whose scalars are parameters.
+  """
+
+  vision: EncoderConfig
+  text: TextConfig
+  width: int
+  pool: str = "mean"
+  loss: str = "info_nce"
+
+  @classmethod
+  def from_dict(cls, fields: dict[str, Any]) -> "DualConfig":
+    """The inverse of `dataclasses.asdict`, also after JSON."""
+    vision, text = EncoderConfig.from_dict(fields["vision"]), TextConfig.from_dict(fields["text"])
+    return cls(**{**fields, "vision": vision, "text": text})
+
+
+class DualEncoder(nn.Module):
+  """Two towers and a linear projection of each. Embeddings are float32 and not normalised."""
+
+  config: DualConfig
+  execution: Execution = Execution()
+  text_execution: Execution = Execution()
+
+  def setup(self):
+    config, dtype = self.config, self.execution.dtype
+    self.vision = Encoder(config.vision, self.execution)
+    self.text = TextEncoder(config.text, self.text_execution)
+    if config.pool == "attention":
+      self.pool = TokenPool(config.vision.heads, config.vision.mlp, joins=False, dtype=dtype)
+    self.vision_projection = _projection(config.width)
+    self.text_projection = _projection(config.width)
+    for name, value in INITIAL[config.loss].items():
+      self.param(name, nn.initializers.constant(value), ())
+
+  def __call__(self, patches, selection, ids, mask, frames=None):
+    """Both, so that all parameters are there."""
+    return self.embed_video(patches, selection, None, frames), self.embed_text(ids, mask)
+
+  def embed_video(
+    self,
+    patches: Shaped[Array, "B K P"],
+    selection: Int[Array, "B K"],
+    keys: Key[Array, "B"] | None = None,
+    frames: int | None = None,
+  ) -> Float[Array, "B D"]:
+    """Clips, or images of an encoder that has them; arguments as the encoder's."""
+    tokens = self.vision(patches, selection, keys, frames)
+    classes = tokens.shape[1] - selection.shape[1]
+    pooled = lookup(POOLS, self.config.pool, "pool")(self, tokens, classes)
+    return self.vision_projection(pooled.astype(jnp.float32))
+
+  def embed_text(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """Texts, by the mean of their words (paper 2.8)."""
+    return self.text_projection(mean_of_tokens(self.text(ids, mask), mask))
+
+
+def _projection(width: int) -> nn.Dense:
+  return nn.Dense(width, use_bias=False, kernel_init=nn.initializers.lecun_normal())
+
+
+# (model, tokens, number of class tokens before them) -> one vector a clip
+POOLS = {
+  "mean": lambda model, tokens, classes: tokens[:, classes:].astype(jnp.float32).mean(1),
+  "cls": lambda model, tokens, classes: tokens[:, :classes].astype(jnp.float32).mean(1),
+  "attention": lambda model, tokens, classes: model.pool(tokens),
+}
