@@ -138,6 +138,17 @@ def test_time_stamps_that_lie_are_found_out(made, monkeypatch):
   np.testing.assert_array_equal(read_clip(made, 6, Sampling("uniform"), None).frames, want)
 
 
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "libx264"), ("avi", "mpeg4")])
+def test_a_clip_at_a_rate_is_every_so_many_frames_of_an_even_video(container, codec):
+  made = numbered(container, codec)  # 25 a second
+  first = read_clip(made, 10, Sampling("first", fps=5.0), None)
+  assert numbers(first.frames) == [0, 5, 10, 15, 20, 25, 30, 35, 39, 39] and first.repeated == 2
+  centred = read_clip(made, 4, Sampling(fps=2.5), None)
+  np.testing.assert_allclose(numbers(centred.frames), [4, 14, 24, 34], atol=1)  # MPEG-4 is coarse
+  views = read_views(made, 4, Sampling(fps=12.5), None, center, clips=2)
+  assert [numbers(view.frames) for view in views] == [[0, 2, 4, 6], [33, 35, 37, 39]]
+
+
 def test_a_fault_names_the_record():
   with pytest.raises(FaultError, match="shard:7: the file does not open") as caught:
     read_clip(VideoRecord(name="shard:7", data=b"nothing"), 4, Sampling(), None)

@@ -162,6 +162,22 @@ def test_seconds_pick_frames_by_their_stamps_where_the_rate_varies(videos):
   assert counts == [40, 8, 20]
 
 
+def test_a_frame_a_second_goes_by_time_where_the_rate_varies(videos):
+  """10 a second up to 6 s, then 2, from 14 s on 5: not every n-th frame for any n."""
+  path = videos / "edge" / "vfr_strong_24s.mp4"
+  where, expected = record(path), [*range(0, 60, 10), *range(60, 76, 2), *range(76, 126, 5)]
+  with open_video(where) as opened:
+    times = opened.times()
+    sample = Sampling("first", fps=1.0).sample(opened.count, 24, None, opened.times)
+    assert sample.indices.tolist() == expected and not sample.repeated
+  np.testing.assert_allclose(times[expected], np.arange(24), atol=1e-3)
+  clip = read_clip(where, 30, Sampling("first", fps=1.0), None)
+  assert clip.repeated == 6 and len(clip.frames) == 30
+  half = read_clip(record(path, start=8.0), 8, Sampling("first", fps=0.5), None)
+  whole = read_clip(where, 24, Sampling("first", fps=1.0), None)
+  np.testing.assert_array_equal(half.frames, whole.frames[8::2])
+
+
 def test_seeking_saves_most_of_the_decoding(videos):
   """16 frames of 139 s with a keyframe a second: the packets fed are a small part of 1394."""
   with open_video(record(videos / "open" / "one-by-one-person-detection.mp4")) as opened:

@@ -166,6 +166,26 @@ def test_start_and_end_are_times_not_frame_numbers():
     np.testing.assert_array_equal(next(part.play()), list(whole.play())[20])
 
 
+@pytest.mark.parametrize(
+  ("arguments", "expected"),
+  [
+    ({"stamps": UNEVEN, "options": B_FRAMES}, (np.array(UNEVEN) - UNEVEN[0]) / 1000),
+    ({"codec": "mpeg4", "container": "avi"}, np.arange(FRAMES) / 30),
+    ({"options": B_FRAMES, "container": "h264"}, np.arange(FRAMES) / 30),  # no stamps at all
+  ],
+)
+def test_frames_have_the_times_at_which_they_are_shown(arguments, expected):
+  with open_video(record(encode(scene(), **arguments))) as opened:
+    rate = 1 if arguments.get("container") != "h264" else opened.pace()[0] / 30
+    np.testing.assert_allclose(opened.times() * rate, expected, atol=1e-3)
+
+
+def test_times_of_a_clip_count_from_its_first_frame():
+  data = encode(scene(), stamps=UNEVEN, options=B_FRAMES)
+  with open_video(record(data, start=(UNEVEN[20] - UNEVEN[0]) / 1000)) as part:
+    np.testing.assert_allclose(part.times(), (np.array(UNEVEN[20:]) - UNEVEN[20]) / 1000, atol=1e-3)
+
+
 def test_packets_of_a_clip_are_read_and_not_those_of_the_whole_file():
   data = encode(scene(), options=B_FRAMES)
   with open_video(record(data, start=1.0, end=1.2)) as part:
