@@ -79,8 +79,8 @@ def info_nce(
     `top1/video_to_text` and `top1/text_to_video`, where an equal negative is a miss.
   """
   logits, own, weight = _logits(video, text, scale, valid)
-  to_text, hits_text = _one_way(logits, own, weight, smoothing)
-  to_video, hits_video = _one_way(logits.T, own, weight, smoothing)
+  to_text, hits_text = _one_way(logits, own, weight, smoothing, 1)
+  to_video, hits_video = _one_way(logits, own, weight, smoothing, 0)
   rows = jnp.where(weight > 0, (to_text + to_video) / 2, 0.0)
   return jnp.sum(rows), jnp.sum(weight), _metrics(hits_text, hits_video, weight)
 
@@ -101,8 +101,8 @@ def sigmoid_loss(
   pairs = jax.nn.softplus(jnp.where(own, -(logits + bias), logits + bias))
   there = (weight[:, None] > 0) & (weight[None, :] > 0)
   total = jnp.sum(jnp.where(there, pairs, 0.0))
-  _, hits_text = _one_way(logits, own, weight, 0.0)
-  _, hits_video = _one_way(logits.T, own, weight, 0.0)
+  _, hits_text = _one_way(logits, own, weight, 0.0, 1)
+  _, hits_video = _one_way(logits, own, weight, 0.0, 0)
   return total, jnp.sum(weight), _metrics(hits_text, hits_video, weight)
 
 
@@ -145,16 +145,16 @@ def _products_backward(given, wanted):
 _products.defvjp(_products_forward, _products_backward)
 
 
-def _one_way(logits, own, weight, smoothing):
-  """The cross-entropy of each row among the valid columns, and whether its own one is the best."""
-  there = weight[None, :] > 0
+def _one_way(logits, own, weight, smoothing, axis):
+  """The cross-entropy among the valid ones along an axis, and whether one's own is the best."""
+  there = jnp.expand_dims(weight > 0, 1 - axis)
   among = jnp.where(there, logits, _LEAST)
-  mine = jnp.sum(jnp.where(own, logits, 0.0), axis=1)
-  loss = jax.nn.logsumexp(among, axis=1) - mine
+  mine = jnp.sum(jnp.where(own, logits, 0.0), axis)
+  loss = jax.nn.logsumexp(among, axis) - mine
   if smoothing:
-    mean = jnp.sum(jnp.where(there, logits, 0.0), axis=1) / jnp.maximum(jnp.sum(weight), 1.0)
+    mean = jnp.sum(jnp.where(there, logits, 0.0), axis) / jnp.maximum(jnp.sum(weight), 1.0)
     loss += smoothing * (mine - mean)
-  best = jnp.max(jnp.where(own, _LEAST, among), axis=1)
+  best = jnp.max(jnp.where(own, _LEAST, among), axis)
   return loss, jax.lax.stop_gradient(mine > best)
 
 
