@@ -6,7 +6,7 @@
       --config.long.data.path=/data/long.jsonl
 
 Hardware: TPUs, as many as `python -m vfe.tools.plan --config=configs/longvivit_256.py` says.
-Expect:   MSR-VTT text to video R@1 29.9 of the short stage at 75 % masked, 31.9 unmasked, with ViT-L
+Expect:   MSR-VTT text to video R@1 29.9 of the short stage with ViT-L at 75 % masked, 31.9 unmasked
           (paper, Table 2); its data are private.
 Try:      configs/longvivit_256.py:demo, 10 minutes on 2 CPU cores.
 

@@ -1,0 +1,94 @@
+"""Stages with a video encoder begin from what others have trained, contrastive towers too."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vfe.errors import UserError
+from vfe.learn.sharding import make_mesh
+from vfe.models.inflate import positions
+from vfe.models.vivit import Classifier, EncoderConfig
+from vfe.stages.classify import ClassifyStage
+from vfe.stages.mae import MAEStage
+from vfe.stages.planned import planned
+from vfe.stages.stage import Setting
+
+MESH = make_mesh({"data": -1})
+CLIPS = {"data.frames": 8, "data.size": 32, "model.tubelet": (2, 8, 8)}
+
+
+def begun(kind, name, config, export):
+  """A stage with one real input, and the parameters that it begins with."""
+  source = planned(config, name, MESH).setting.open_source
+  stage = kind(Setting(name, config, pathlib.Path(), {"encoder": export}, MESH, source))
+  return stage, stage.warm()["model"]["encoder"]
+
+
+def fits(stage, found):
+  wanted = jax.eval_shape(stage.init, jax.random.key(0))["model"]["encoder"]
+  shapes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+  return shapes(found) == shapes(wanted)
+
+
+@pytest.mark.parametrize("mixing", ["joint", "frame"])
+def test_a_classifier_begins_with_a_contrastive_tower(tiny, contrast_export, tmp_path, mixing):
+  """Its class token and learned positions with it, interpolated to longer and larger clips."""
+  export = contrast_export(tmp_path, images=True, cls=True, mixing=mixing)
+  config = tiny(CLIPS | {"finetune.inputs.encoder": "", "finetune.pool": "mean"})
+  stage, found = begun(ClassifyStage, "finetune", config, export)
+  assert (stage.encoder.positions, stage.encoder.cls) == ("learned", True)
+  assert stage.encoder.mixing == mixing and not stage.encoder.images
+  given = export.params["vision"]
+  np.testing.assert_array_equal(found["cls"], given["cls"])
+  expected = positions(jnp.asarray(given["position"]), (4, 4, 4))
+  np.testing.assert_array_equal(found["position"], expected)
+  np.testing.assert_array_equal(found["embed"]["kernel"], given["embed"]["kernel"])
+  assert fits(stage, found) and "embed_image" not in found
+
+
+def test_pretraining_begins_with_a_contrastive_tower_without_its_class_token(
+  tiny_pixels, contrast_export, tmp_path
+):
+  config = tiny_pixels(CLIPS)
+  export = contrast_export(tmp_path, cls=True)
+  stage, found = begun(MAEStage, "pretrain", config, export)
+  assert fits(stage, found) and "position" in found and "cls" not in found
+  export = contrast_export(tmp_path / "frame", mixing="frame")
+  with config.unlocked():
+    config.pretrain.encoder_mask.kind = "random"
+  with pytest.raises(UserError, match=r"mixing='frame'.*use kind=tube"):
+    begun(MAEStage, "pretrain", config, export)
+
+
+def test_an_embedding_of_other_tubelets_is_inflated_or_refused(tiny, contrast_export, tmp_path):
+  export = contrast_export(tmp_path, tubelet=(1, 8, 8))
+  config = tiny(CLIPS | {"finetune.inputs.encoder": ""})
+  stage, found = begun(ClassifyStage, "finetune", config, export)
+  kernel = np.tile(export.params["vision"]["embed"]["kernel"], (2, 1)) / 2
+  np.testing.assert_allclose(found["embed"]["kernel"], kernel, rtol=1e-6)
+  assert fits(stage, found)
+  export = contrast_export(tmp_path / "coarse", tubelet=(4, 8, 8))
+  with pytest.raises(UserError, match=r"embeds tubelets of \(4, 8, 8\)"):
+    begun(ClassifyStage, "finetune", config, export)
+
+
+def test_a_mean_is_not_of_class_tokens():
+  """What the heads see does not change when the class token's own output does."""
+  config = EncoderConfig.of("test", 4, 16, (2, 8, 8), cls=True, depth=1)
+  model = Classifier(config, {"label": 3})
+  rng = np.random.default_rng(0)
+  patches = jnp.asarray(rng.integers(0, 256, (1, 8, 384), np.uint8))
+  chosen = jnp.arange(8)[None]
+  params = jax.jit(model.init)(jax.random.key(0), patches, chosen)
+  apply = jax.jit(functools.partial(model.apply, capture_intermediates=True))
+  _, state = apply(params, patches, chosen)
+  tokens = state["intermediates"]["encoder"]["__call__"][0]
+  pooled = state["intermediates"]["pool"]["__call__"][0]
+  mean = tokens[:, 1:].mean(1)
+  expected = (mean - mean.mean(-1, keepdims=True)) / np.sqrt(mean.var(-1, keepdims=True) + 1e-5)
+  assert tokens.shape[1] == 9
+  np.testing.assert_allclose(pooled, expected, atol=1e-5)
