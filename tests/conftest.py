@@ -118,3 +118,37 @@ def tiny_pixels_changes():
 def tiny_changes():
   """The tiny recipe's changes by dotted key, for processes that are started with them."""
   return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def contrast_export():
+  """Writes what contrastive training leaves, of random parameters: make(folder, cls=True)."""
+  import dataclasses
+
+  import jax.numpy as jnp
+  import numpy as np
+
+  from vfe.data.text import train_vocabulary
+  from vfe.learn import exports
+  from vfe.models.dual_encoder import DualConfig, DualEncoder
+  from vfe.models.text import TextConfig
+  from vfe.models.vivit import EncoderConfig
+
+  def make(folder, pool="mean", **changes):
+    vision = EncoderConfig.of(
+      "test", 4, 16, **({"tubelet": (2, 8, 8), "positions": "learned"} | changes)
+    )
+    dual = DualConfig(vision, TextConfig.of("test", 64), 16, pool)
+    patches, one = jnp.zeros((1, 1, vision.layout.channels), jnp.uint8), jnp.zeros((1, 1), "int32")
+    init = lambda rng: DualEncoder(dual).init(rng, patches, one, one, one > 0, frames=1)
+    shapes = jax.eval_shape(init, jax.random.key(0))["params"]
+    random = np.random.default_rng(0)
+    draw = lambda leaf: random.normal(scale=0.2, size=leaf.shape).astype(np.float32)
+    model = {
+      "dual": dataclasses.asdict(dual), "encoder": dataclasses.asdict(vision), "length": 8
+    }
+    words = train_vocabulary(["a red cube falls", "a blue ball rolls", "the cup is lifted"], 64)
+    params, files = jax.tree.map(draw, shapes), {"tokenizer.json": words}
+    return exports.write(folder / "export", "contrast", model, params, files=files)
+
+  return make

@@ -3,6 +3,9 @@
     encoder = vfe.load("runs/lvmae_128-demo/pretrain")
     features = encoder.encode(video)  # uint8[B, T, H, W, 3] -> float32[B, N, D]
 
+    both = vfe.load("runs/longvivit_256-demo/long")
+    both.similarity(video, ["a hand lifts a cup"])  # cosines, float32[B, 1]
+
 Importing vfe imports nothing heavy; JAX comes with the first of these names that is used.
 """
 
@@ -10,10 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from vfe.models.pretrained import Encoder, Tokenizer, load
+  from vfe.models.pretrained import DualEncoder, Encoder, TextEncoder, Tokenizer, load
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "Tokenizer", "__version__", "load"]
+__all__ = ["DualEncoder", "Encoder", "TextEncoder", "Tokenizer", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from vfe.learn.exports import Export
 from vfe.models.contrastive import INITIAL
 from vfe.models.text import TextConfig, TextEncoder, mean_of_tokens
 from vfe.models.vivit import Encoder, EncoderConfig, TokenPool, lookup
@@ -63,14 +64,30 @@ class DualEncoder(nn.Module):
     frames: int | None = None,
   ) -> Float[Array, "B D"]:
     """Clips, or images of an encoder that has them; arguments as the encoder's."""
+    return self.vision_projection(self.pool_video(patches, selection, keys, frames))
+
+  def pool_video(
+    self,
+    patches: Shaped[Array, "B K P"],
+    selection: Int[Array, "B K"],
+    keys: Key[Array, "B"] | None = None,
+    frames: int | None = None,
+  ) -> Float[Array, "B E"]:
+    """What `embed_video` projects: one vector a clip, of the video tower's width."""
     tokens = self.vision(patches, selection, keys, frames)
     classes = tokens.shape[1] - selection.shape[1]
     pooled = lookup(POOLS, self.config.pool, "pool")(self, tokens, classes)
-    return self.vision_projection(pooled.astype(jnp.float32))
+    return pooled.astype(jnp.float32)
 
   def embed_text(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:
     """Texts, by the mean of their words (paper 2.8)."""
     return self.text_projection(mean_of_tokens(self.text(ids, mask), mask))
+
+
+def vision_tower(export: Export) -> Export:
+  """The video tower of a contrastive export as an export of an encoder."""
+  model, params = {"encoder": export.model["encoder"]}, {"encoder": export.params["vision"]}
+  return dataclasses.replace(export, kind="encoder", model=model, params=params)
 
 
 def _projection(width: int) -> nn.Dense:

@@ -243,13 +243,17 @@ def encoder_stack(config: EncoderConfig, execution: Execution) -> Stack:
 
 
 class MeanPool(nn.Module):
-  """The mean of the tokens, then a norm (VideoMAE's fine-tuning, LVMAE's ViT-B)."""
+  """The mean of the tokens, then a norm (VideoMAE's fine-tuning, LVMAE's ViT-B).
 
+  classes: how many class tokens stand before the others, and are left out.
+  """
+
+  classes: int = 0
   dtype: str = "float32"
 
   @nn.compact
   def __call__(self, tokens: Float[Array, "B K D"]) -> Float[Array, "B D"]:
-    return norm(HEAD_EPS, self.dtype, "norm")(tokens.mean(1))
+    return norm(HEAD_EPS, self.dtype, "norm")(tokens[:, self.classes :].mean(1))
 
 
 class TokenPool(nn.Module):
@@ -276,12 +280,15 @@ class TokenPool(nn.Module):
     return norm(HEAD_EPS, self.dtype, "norm")(token)[:, 0]
 
 
+# (config, dtype, number of class tokens before the others) -> a pooling
 POOLS = {
-  "mean": lambda config, dtype: MeanPool(dtype, name="pool"),
-  "class_attention": lambda config, dtype: TokenPool(
+  "mean": lambda config, dtype, classes: MeanPool(classes, dtype, name="pool"),
+  "class_attention": lambda config, dtype, classes: TokenPool(
     config.heads, config.mlp, True, dtype, name="pool"
   ),
-  "attentive": lambda config, dtype: TokenPool(config.heads, config.mlp, False, dtype, name="pool"),
+  "attentive": lambda config, dtype, classes: TokenPool(
+    config.heads, config.mlp, False, dtype, name="pool"
+  ),
 }
 
 
@@ -309,7 +316,7 @@ class Classifier(nn.Module):
     final_norm = self.encoder.final_norm and self.pool != "mean"
     config = dataclasses.replace(self.encoder, final_norm=final_norm)
     tokens = Encoder(config, self.execution, name="encoder")(patches, selection, keys)
-    pooled = pool(config, self.execution.dtype)(tokens)
+    pooled = pool(config, self.execution.dtype, tokens.shape[1] - selection.shape[1])(tokens)
     init = nn.initializers.truncated_normal(0.02 * 0.001)  # VideoMAE's init_scale
     return {
       name: nn.Dense(classes, kernel_init=init, name=f"head_{name}")(pooled.astype(jnp.float32))

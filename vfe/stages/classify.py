@@ -17,7 +17,13 @@ from vfe.learn.state import Params
 from vfe.models import flops
 from vfe.models.vivit import Classifier
 from vfe.nn.random import key, row_keys
-from vfe.stages.encoder import encoder_config, execution, warm_encoder
+from vfe.stages.encoder import (
+  encoder_config,
+  encoder_input,
+  execution,
+  first_tokens,
+  warm_encoder,
+)
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.tokens import selection
 from vfe.tokens.tubelets import gather_tubelets
@@ -34,7 +40,7 @@ class ClassifyStage(Stage):
 
   def __init__(self, setting: Setting):
     super().__init__(setting)
-    self.pretrained = setting.export("encoder", "mae", "encoder", "classifier")
+    self.pretrained = encoder_input(setting)
     self.encoder = encoder_config(setting.config, self.config.data, self.pretrained)
     self.layout = self.encoder.layout
     self.heads = {name: len(classes) for name, classes in self.source.heads.items()}
@@ -64,8 +70,8 @@ class ClassifyStage(Stage):
 
   def init(self, rng: jax.Array) -> dict[str, Params]:
     """One group: encoder, pooling and heads."""
-    patches = jnp.zeros((1, 1, self.layout.channels), jnp.uint8)
-    return {"model": self.tested.init(rng, patches, jnp.zeros((1, 1), jnp.int32))["params"]}
+    patches, one = first_tokens(self.layout)
+    return {"model": self.tested.init(rng, patches, one)["params"]}
 
   def warm(self) -> dict[str, Params]:
     """The pre-trained encoder, where there is one."""

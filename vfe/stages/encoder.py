@@ -4,17 +4,34 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+from jaxtyping import Array, Int32, UInt8
 
 from vfe.errors import UserError
 from vfe.learn.exports import Export
 from vfe.learn.state import Params
+from vfe.models.dual_encoder import vision_tower
+from vfe.models.inflate import inflated
 from vfe.models.vivit import EncoderConfig
 from vfe.nn.blocks import Execution
 from vfe.tokens.layout import Layout
 
+# Exports with a video encoder.
+KINDS = ("mae", "encoder", "classifier", "contrast")
+
 # What two encoders must share for the parameters of one to fit the other.
-SHAPES = ("tubelet", "width", "depth", "heads", "mlp")
+SHAPES = ("width", "depth", "heads", "mlp")
+
+
+def encoder_input(setting: Any) -> Export | None:
+  """A stage's input `encoder`; of contrastive training, the video tower alone.
+
+  Raises:
+    UserError: the input is of another kind.
+  """
+  export = setting.export("encoder", *KINDS)
+  return vision_tower(export) if export is not None and export.kind == "contrast" else export
 
 
 def encoder_config(
@@ -22,7 +39,8 @@ def encoder_config(
 ) -> EncoderConfig:
   """The encoder of `config.model` for the clips of `data`.
 
-  An export's own details (epsilon of its norms, positions) are kept: they belong to its weights.
+  An export's own details (epsilon of its norms, kind of positions, class token, what meets) are
+  kept: they belong to its weights. Of those for images beside videos nothing is.
 
   Raises:
     UserError: the export's encoder has other shapes than the config says.
@@ -33,7 +51,7 @@ def encoder_config(
   wanted = EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet))
   if export is None:
     return wanted
-  have = EncoderConfig.from_dict(export.model["encoder"])
+  have = _encoder_of(export)
   for field in SHAPES:
     if getattr(have, field) != getattr(wanted, field):
       raise UserError(
@@ -41,7 +59,8 @@ def encoder_config(
         f"{model.size}, tubelet={tuple(model.tubelet)}) says {getattr(wanted, field)}; set "
         "config.model to it, or give another input."
       )
-  return dataclasses.replace(have, frames=wanted.frames, size=wanted.size)
+  of_clips = {"frames": wanted.frames, "size": wanted.size, "tubelet": wanted.tubelet}
+  return dataclasses.replace(have, **of_clips, images=False)
 
 
 def execution(config: ml_collections.ConfigDict, dtype: str, **changes: Any) -> Execution:
@@ -51,14 +70,31 @@ def execution(config: ml_collections.ConfigDict, dtype: str, **changes: Any) -> 
   )
 
 
+def first_tokens(layout: Layout) -> tuple[UInt8[Array, "1 t P"], Int32[Array, "1 t"]]:
+  """A black tubelet of each latent frame and where they lie: what parameters are drawn by."""
+  t = layout.grid[0]
+  selection = jnp.arange(t, dtype=jnp.int32) * layout.per_frame
+  return jnp.zeros((1, t, layout.channels), jnp.uint8), selection[None]
+
+
 def warm_encoder(stage: Any, export: Export | None, encoder: EncoderConfig) -> dict[str, Params]:
-  """The encoder's parameters from an export, those of them that the stage's encoder has."""
+  """The encoder's parameters from an export, those of them that the stage's encoder has.
+
+  Learned positions are interpolated to its clips, the embedding is inflated to its tubelets.
+
+  Raises:
+    UserError: they do not fit.
+  """
   if export is None:
     return {}
-  encoder_config(stage.setting.config, stage.config.data, export)
   fresh = jax.eval_shape(stage.init, jax.random.key(0))["model"]["encoder"]
-  given = export.params["encoder"]
+  given = inflated(export.params["encoder"], _encoder_of(export), encoder, place=export.path)
   missing = set(fresh) - set(given)
   if missing:
     raise UserError(f"{export.path}: its encoder has no {', '.join(sorted(missing))}.")
   return {"model": {"encoder": {name: given[name] for name in fresh}}}
+
+
+def _encoder_of(export: Export) -> EncoderConfig:
+  have = EncoderConfig.from_dict(export.model["encoder"])
+  return dataclasses.replace(have, cls=have.cls and "cls" in export.params["encoder"])

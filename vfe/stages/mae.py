@@ -19,7 +19,13 @@ from vfe.models import flops, fsq
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
 from vfe.models.tokenizer import ENCODING, TokenizerConfig, tokenize_clip
 from vfe.nn.random import row_keys
-from vfe.stages.encoder import encoder_config, execution, warm_encoder
+from vfe.stages.encoder import (
+  encoder_config,
+  encoder_input,
+  execution,
+  first_tokens,
+  warm_encoder,
+)
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.stages.stored import check_stored
 from vfe.tokens import selection
@@ -67,7 +73,8 @@ class MAEStage(Stage):
     export = setting.export("tokenizer", "tokenizer")
     self.tokenizer = TokenizerConfig(**export.model) if export else None
     self.stored = setting.export("targets", "targets")
-    self.encoder = encoder_config(setting.config, self.config.data)
+    encoder = encoder_config(setting.config, self.config.data, encoder_input(setting))
+    self.encoder = dataclasses.replace(encoder, cls=False)  # the decoder has no place for it
     self.layout = self.encoder.layout
     self._check_targets()
     self.model = MAE(
@@ -100,6 +107,12 @@ class MAEStage(Stage):
       raise UserError(
         f"config.model.tubelet={self.encoder.tubelet} differs from the tokenizer's {tubelet}; "
         "a token must stand for the same pixels in both."
+      )
+    mask, mixing = self.config.encoder_mask.kind, self.encoder.mixing
+    if mixing != "joint" and mask != "tube":
+      raise UserError(
+        f"config.{self.name}.encoder_mask.kind={mask!r} with an encoder of mixing={mixing!r}, "
+        "which takes as many tokens of each frame; use kind=tube."
       )
     if self.stored:
       check_stored(self.name, self.config.data, self.stored)
@@ -137,14 +150,12 @@ class MAEStage(Stage):
 
   def init(self, rng: jax.Array) -> dict[str, Params]:
     """One group: encoder and decoder."""
-    patches = jnp.zeros((1, 1, self.layout.channels), jnp.uint8)
-    one = jnp.zeros((1, 1), jnp.int32)
+    patches, one = first_tokens(self.layout)
     return {"model": self.model.init(rng, patches, one, one)["params"]}
 
   def warm(self) -> dict[str, Params]:
     """The encoder of another pre-training, where one is an input (paper 4.4: K710 first)."""
-    export = self.setting.export("encoder", "mae", "encoder", "classifier")
-    return warm_encoder(self, export, self.encoder)
+    return warm_encoder(self, encoder_input(self.setting), self.encoder)
 
   @functools.cached_property
   def frozen(self) -> dict[str, Params]:
