@@ -81,6 +81,40 @@ def test_a_text_model_goes_with_its_vocabulary(tmp_path):
   assert (tmp_path / "out" / "vocab.txt").read_text() == "[PAD]\n"
 
 
+@pytest.mark.parametrize(
+  "changes, architecture",
+  [
+    (dict(cls=True, images=True), "VivitModel"),
+    (dict(positions="sincos1d"), "VideoMAEModel"),
+  ],
+)
+def test_both_towers_of_contrastive_training_are_written(
+  tmp_path, contrast_export, changes, architecture, capsys
+):
+  made = contrast_export(tmp_path, **changes)
+  run(tmp_path, tmp_path / "out")
+  said = capsys.readouterr().out
+  assert f"{architecture}.from_pretrained" in said and "BertModel.from_pretrained" in said
+  assert ("embedding of images is left out" in said) == ("images" in changes)
+  vision, text = (pretrained.read_hugging_face(tmp_path / "out" / n) for n in ("vision", "text"))
+  given = {name: leaf for name, leaf in made.params["vision"].items() if name != "embed_image"}
+  assert same(vision.params["encoder"], given) and same(text.params["text"], made.params["text"])
+  assert text.model["text"] == made.model["dual"]["text"]
+  words = (tmp_path / "out" / "text" / "tokenizer.json").read_text()
+  assert words == (tmp_path / "export" / "tokenizer.json").read_text()
+  top = load_file(tmp_path / "out" / export.PROJECTIONS)
+  assert top.keys() == {"vision_projection", "text_projection", "log_scale"}
+  kernel = made.params["vision_projection"]["kernel"]
+  np.testing.assert_array_equal(top["vision_projection"], kernel)
+
+
+def test_a_tower_that_transformers_have_no_model_for_leaves_nothing(tmp_path, contrast_export):
+  contrast_export(tmp_path)  # learned positions, and the mean of all tokens
+  with pytest.raises(UserError, match="ViViT has no encoder without a class token"):
+    run(tmp_path, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
 def test_what_transformers_cannot_hold_is_said_and_its_encoder_can_be_written(tmp_path, models):
   kind, model, params = models["classifier"]
   two = {**model, "heads": {"verb": 3, "noun": 3}, "classes": {"verb": [], "noun": []}}

@@ -99,17 +99,24 @@ def write(
   Raises:
     UserError: the folder already holds a model, which is not written over.
   """
-  from safetensors.numpy import save_file
-
   folder = pathlib.Path(folder)
   for name in (CONFIG, WHOLE, INDEX):
     if (folder / name).exists():
       raise UserError(f"{folder / name} is already there; choose another folder or remove it.")
   folder.mkdir(parents=True, exist_ok=True)
-  # transformers refuses a file that does not say which framework its layout is of.
-  whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-  save_file(whole, folder / WHOLE, metadata={"format": "pt"})
+  write_tensors(folder / WHOLE, tensors)
   (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_tensors(
+  path: pathlib.Path, tensors: Mapping[str, Shaped[np.ndarray, "..."]]
+) -> None:
+  """One safetensors file."""
+  from safetensors.numpy import save_file
+
+  whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+  # transformers refuses a file that does not say which framework its layout is of.
+  save_file(whole, path, metadata={"format": "pt"})
 
 
 def _open(path: pathlib.Path) -> Any:

@@ -6,24 +6,32 @@ An encoder becomes a VideoMAEModel, a pre-training on pixels a VideoMAEForPreTra
 decoder, a classifier with one head and mean pooling a VideoMAEForVideoClassification. Of a
 pre-training on latents the encoder is written: VideoMAE's decoder predicts pixels. An encoder with
 learned positions and a class token becomes a ViTModel or a VivitModel, a text model a BertModel
-beside its vocabulary.
+beside its vocabulary. Of contrastive training both towers are written, into `vision` and `text`,
+and beside them projections.safetensors with what transformers have no model for: embeddings are
+pooled @ vision_projection and the mean of the words @ text_projection, brought to length 1.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vfe.config import choose
 from vfe.errors import UserError
-from vfe.interop import bert, videomae, vit, vivit
+from vfe.interop import bert, safetensors, videomae, vit, vivit
 from vfe.learn.exports import Export
+from vfe.learn.paths import named_leaves
 from vfe.models import pretrained
+from vfe.models.dual_encoder import vision_tower
 from vfe.models.vivit import PIXELS
 from vfe.tools import cli
 
 PROCESSOR = "preprocessor_config.json"
+PROJECTIONS = "projections.safetensors"
 
 
 def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
@@ -38,11 +46,32 @@ def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) ->
     )
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f"--out={out} is there already and not an empty folder; name a new one.")
+  if export.kind == "contrast":
+    return _write_towers(export, out)
   if export.kind == "text":
     return _write_text(export, out)
   if export.model["encoder"]["positions"] == "learned":
     return _write_vit(export, out, encoder_only)
   return _write_videomae(export, out, encoder_only)
+
+
+def _write_towers(export: Export, out: pathlib.Path) -> str:
+  vision = vision_tower(export)
+  # transformers have one embedding: that of videos, where images have another.
+  encoder = vision.model["encoder"] | {"images": False}
+  vision = dataclasses.replace(vision, model={"encoder": encoder})
+  said = [write_hugging_face(vision, out / "vision", encoder_only=True)]
+  vocabulary = str(pathlib.Path(export.path) / "tokenizer.json")
+  model = {"text": export.model["dual"]["text"], "vocabulary": vocabulary}
+  text = dataclasses.replace(export, kind="text", model=model)
+  said.append(_write_text(text, out / "text"))
+  top = {name: leaf for name, leaf in export.params.items() if name not in ("vision", "text")}
+  tensors = {n.removesuffix("/kernel"): np.asarray(leaf) for n, leaf in named_leaves(top).items()}
+  safetensors.write_tensors(out / PROJECTIONS, tensors)
+  said.append(f"{out / PROJECTIONS}: pooling {export.model['dual']['pool']}, then these.")
+  if export.model["encoder"].get("images"):
+    said.append("The embedding of images is left out.")
+  return "\n".join(said)
 
 
 def _write_videomae(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
