@@ -200,7 +200,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   config.data.sampling.update(kind="uniform", fps=0.0)
   config.data.text.length = 24
   config.data.tabletop.update(
-    rung="order", videos=1024, eval_videos=128, frames=64, size=32, objects=(1, 2)
+    rung="order", videos=1024, eval_videos=128, frames=64, size=32, objects=(2, 3)
   )
   config.log.every = 50
   config.checkpoint.every = 500

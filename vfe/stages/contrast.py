@@ -231,7 +231,7 @@ class ContrastStage(Stage):
         "mask": mask.any(-1),
       }
 
-    return Evaluator(name, stream, predict, lambda: Retrieval(source))
+    return Evaluator(name, stream, predict, lambda: Retrieval(source, data.text.key))
 
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """Both towers and the words that the text tower reads."""
