@@ -6,6 +6,7 @@ import os
 import pathlib
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -201,6 +202,30 @@ def test_other_content_is_not_written_over(videos, out, tmp_path):
     prepare.main(arguments(videos, tmp_path))
   with pytest.raises(UserError, match=r"clips\.csv is a file; name a folder"):
     prepare.main(arguments(videos, other))
+
+
+def test_a_variant_of_a_data_set_and_its_texts_are_what_is_written(videos, tmp_path):
+  folder = tmp_path / "activitynet"
+  (folder / "videos").mkdir(parents=True)
+  shutil.copy(videos / "0.mp4", folder / "videos" / "v_a.mp4")
+  about = lambda second: {"v_a": {
+    "duration": 1.2, "timestamps": [[0, 0.5], [0.5, 1]], "sentences": ["one", second]
+  }}  # fmt: skip
+  (folder / "train.json").write_text(json.dumps(about("two")))
+  argv = ["--source=activitynet", f"--path={folder}", "--short_side=32", "--workers=1"]
+  read = lambda out: sources.open_source(data_config(tmp_path / out), "train")
+  for out, variant in (("full", []), ("clips", ["--variant=clips"])):
+    prepare.main([*argv, f"--out={tmp_path / out}", *variant])
+  assert len(read("full")) == 1 and len(read("clips")) == 2
+  assert [read("clips")[i].text["caption"] for i in range(2)] == ["one", "two"]
+  for changed in (["--variant=clips"], []):
+    with pytest.raises(UserError, match="was begun with another list of videos"):
+      prepare.main([*argv, f"--out={tmp_path / 'full'}", *changed])
+    (folder / "train.json").write_text(json.dumps(about("three")))  # then other words alone
+  with pytest.raises(UserError, match=r"variant='clip' is unknown"):
+    prepare.main([*argv, f"--out={tmp_path / 'new'}", "--variant=clip"])
+  with pytest.raises(UserError, match="--source=manifest has no variants"):
+    prepare.main(arguments(videos, tmp_path / "new", "--variant=full"))
 
 
 def test_several_processes_write_the_same(videos, out, tmp_path):

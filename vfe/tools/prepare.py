@@ -33,6 +33,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from vfe.data import reencode, shards, sources
+from vfe.data.captioned import READERS
 from vfe.data.record import Source, is_url
 from vfe.data.reencode import Encoding, Job
 from vfe.errors import UserError
@@ -49,8 +50,15 @@ def main(argv: Sequence[str]) -> None:
   """The command line."""
   ours, options = beam.split_options(argv)
   flags = _parse(ours)
+  if flags.variant and flags.source not in READERS:
+    raise UserError(
+      f"--variant={flags.variant}: --source={flags.source} has no variants; leave it out."
+    )
   data = ConfigDict(
-    {"source": flags.source, "path": flags.path, "eval_path": flags.eval_path, "heads": flags.heads}
+    {
+      "source": flags.source, "path": flags.path, "eval_path": flags.eval_path,
+      "heads": flags.heads, "variant": flags.variant,
+    }
   )
   encoding = Encoding(flags.short_side, flags.gop, flags.crf, flags.max_pixels)
   splits = _open_splits(data)
@@ -78,6 +86,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   add("--path", required=True, help="the folder or list, as data.path= of a config")
   add("--eval_path", help="the same for validation, where --path has no such split")
   add("--heads", nargs="+", help="label columns of a manifest")
+  add("--variant", help="the protocol of a data set that has several, as data.variant=")
   add("--out", required=True, help="folder for the shards, local or gs://")
   add("--short_side", type=cli.at_least(2), default=Encoding.short_side, help="pixels")
   add("--gop", type=cli.at_least(1), default=Encoding.gop, help="frames between keyframes")
