@@ -25,6 +25,7 @@ from vfe.config import captioned_data, choose, data_source, parse_argument
 FILE = "configs/longvivit_256.py"
 STAGES = ("image", "short", "long")
 TEXT = {"s": "medium", "b": "medium", "l": "base"}  # 2.8
+TEMPLATES = ("{}", "a video of a person {}.", "a video of someone who is {}.")  # ours
 JOINT = {"s": 512, "b": 512, "l": 768}  # width of the space in which both towers meet; ours
 
 
@@ -116,6 +117,9 @@ def _contrast(**changes) -> dict:
     data=captioned_data(),
     mixture=dict(videos=dict(share=1.0, weight=1.0, data=captioned_data())),
     retrieval=dict(validation=dict(data=captioned_data())),
+    zero_shot=dict(  # classes by their names, where a label head is named
+      head=config_dict.placeholder(str), templates=TEMPLATES, data=captioned_data()
+    ),
     mask=dict(kind="random", ratio=0.0),
     train="all",
     last_layers=4,  # 2.5, where train is "last"
@@ -216,6 +220,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
     stage.optimizer.update(base_lr=1e-3, batch_reference=32, warmup=0.1, clip_norm=1.0)
     stage.optimizer.schedule = "cosine"
   config.image.inputs.vocabulary = "vocabulary"
+  config.short.zero_shot.update(head="first", templates=("C {} something",))
   config.image.steps = 400
   config.image.data.sampling.kind = "strided"
   config.image.data.text.key = "objects"

@@ -219,6 +219,7 @@ def test_masking_and_tuning_the_last_layers_both_take_memory_away():
     ("short", {"short.mixture.images.share": 0.7}, "shares add up to 1.2; make that 1"),
     ("short", {"short.mask.kind": "rows"}, "config.short.mask.kind='rows' is unknown"),
     ("short", {"short.loss": "clip"}, "config.short.loss='clip' is unknown"),
+    ("short", {"short.mixture.videos.data.text.length": 2}, "data.text.length=2 has no room"),
     ("image", {"image.inputs.vocabulary": ""}, "vocabulary and .text are both not set"),
   ],
 )

@@ -2,7 +2,7 @@
 
 import csv
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ class Classification:
   once. A row whose probabilities are not finite is wrong, never right by chance.
   """
 
-  def __init__(self, source: Source):
+  def __init__(self, source: Source, heads: Sequence[str] | None = None):
+    """heads: those of the source that are predicted; default: all."""
     self._source = source
+    self._heads = {head: source.heads[head] for head in heads or source.heads}
     self._rows: list[np.ndarray] = []  # int32[n, 2]: record, view
-    self._probabilities: dict[str, list[np.ndarray]] = {head: [] for head in source.heads}
-    self._labels: dict[str, list[np.ndarray]] = {head: [] for head in source.heads}
+    self._probabilities: dict[str, list[np.ndarray]] = {head: [] for head in self._heads}
+    self._labels: dict[str, list[np.ndarray]] = {head: [] for head in self._heads}
 
   def collect(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
     """Takes a batch.
@@ -59,7 +61,7 @@ class Classification:
     if len(records) < len(self._source):
       metrics["clips_missing"] = float(len(self._source) - len(records))
     table: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for head, classes in self._source.heads.items():
+    for head, classes in self._heads.items():
       mean = self._averaged(head, first, starts, len(classes))
       label = _joined(self._labels[head], np.int64)[first][starts]
       ranks[head] = _ranks(mean, label)
@@ -100,7 +102,7 @@ class Classification:
       for i, record in enumerate(records):
         row = [self._source[int(record)].name]
         for head, (mean, label) in table.items():
-          row += _columns(mean[i], int(label[i]), self._source.heads[head])
+          row += _columns(mean[i], int(label[i]), self._heads[head])
         writer.writerow(row)
 
 

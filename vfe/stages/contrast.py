@@ -13,17 +13,16 @@ import jax.numpy as jnp
 
 from vfe import config as configs
 from vfe.data.streams import Stream
-from vfe.data.text import Text, most_captions
+from vfe.data.text import Text
 from vfe.errors import UserError
 from vfe.evaluate.evaluator import Evaluator
-from vfe.evaluate.retrieval import Retrieval
 from vfe.learn.state import Params, State
 from vfe.learn.step import Metrics, apply, cached_gradients, gradients
 from vfe.learn.trained import Trained
 from vfe.models import contrastive, flops
 from vfe.models.dual_encoder import POOLS, DualEncoder
 from vfe.nn.random import key, row_keys
-from vfe.stages import towers
+from vfe.stages import measured, towers
 from vfe.stages.encoder import execution
 from vfe.stages.stage import Batch, Setting, Stage, mean
 from vfe.tokens import selection
@@ -100,12 +99,10 @@ class ContrastStage(Stage):
     streams = {}
     for name, part in self.config.mixture.items():
       rows = round(part.share * self.config.batch)
-      streams[name] = self._stream(self.sources[name], self.part_data(name), rows)
+      data = self.part_data(name)
+      text = Text(self.words.source, data.text.length, data.text.key)
+      streams[name] = Stream.of(self.sources[name], data, rows, text=text)
     return streams
-
-  def _stream(self, source: Any, data: Any, rows: int, captions: int = 1) -> Stream:
-    text = Text(self.words.source, data.text.length, data.text.key, captions)
-    return Stream.of(source, data, rows, text=text)
 
   def layout(self, data: Any) -> Layout:
     """The layout of a part's clips: the encoder's, or an image's."""
@@ -208,30 +205,9 @@ class ContrastStage(Stage):
   # Results.
 
   def evaluators(self) -> list[Evaluator]:
-    """Zero-shot retrieval on each of `retrieval`, of all tokens of the clips."""
-    return [self._retrieval(name) for name in self.config.retrieval]
-
-  def _retrieval(self, name: str) -> Evaluator:
-    place = f"config.{self.name}.retrieval.{name}.data"
-    data = configs.laid_over(self.config.data, self.config.retrieval[name].data, place)
-    source, layout = self.setting.open_source(data, "validation"), self.layout(data)
-    captions = max(1, most_captions(source, data.text.key))
-    stream = self._stream(source, data, self.config.eval_batch, captions)
-
-    def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
-      chosen = selection.everything(len(clip["video"]), layout.size)
-      patches = gather_tubelets(clip["video"], layout, chosen)
-      run = functools.partial(self.tested.apply, {"params": params})
-      ids, mask = clip["text"]["ids"], clip["text"]["mask"]
-      flat = lambda x: x.reshape(-1, x.shape[-1])
-      text = run(flat(ids), flat(mask), method="embed_text")
-      return {
-        "video": contrastive.normalised(run(patches, chosen, method="embed_video")),
-        "text": contrastive.normalised(text).reshape(*ids.shape[:2], -1),
-        "mask": mask.any(-1),
-      }
-
-    return Evaluator(name, stream, predict, lambda: Retrieval(source, data.text.key))
+    """Zero-shot retrieval on each of `retrieval`, and classes by name where a head is given."""
+    found = [measured.retrieval(self, name) for name in self.config.retrieval]
+    return [*found, measured.classes(self)] if self.config.zero_shot.head else found
 
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """Both towers and the words that the text tower reads."""
