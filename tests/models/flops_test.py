@@ -16,6 +16,7 @@ from vfe.models.tokenizer import TokenizerConfig
 from vfe.models.vivit import Classifier, Encoder, EncoderConfig
 from vfe.nn.blocks import Execution
 from vfe.stages.planned import planned
+from vfe.tokens.tubes import tubevit
 from vfe.train.program import program
 
 XLA = Execution(attention="xla")  # no chunks, hence no padding to whole ones
@@ -59,6 +60,17 @@ def test_an_encoder_of_another_kind(changes):
   patches = shape(1, config.layout.size, config.layout.channels, dtype="uint8")
   places = shape(1, config.layout.size, dtype="int32")
   assert flops.encoder(config, config.layout.size) == forward(Encoder(config, XLA), patches, places)
+
+
+def test_an_encoder_of_tubes():
+  config = EncoderConfig.of("test", 16, 32, positions="sincos3d", tubes=tubevit(16, 8))
+  for tokens in (config.layout.size, 13):
+    patches = tuple(
+      shape(1, count, tube.channels, dtype="uint8")
+      for count, tube in zip(config.layout.shares(tokens), config.tubes, strict=True)
+    )
+    expected = forward(Encoder(config, XLA), patches, shape(1, tokens, dtype="int32"))
+    assert flops.encoder(config, tokens) == expected
 
 
 def test_a_text():

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfe.errors import UserError
-from vfe.tokens.layout import Layout
 from vfe.tokens.tubelets import gather_tubelets
-from vfe.tokens.tubes import Tube, TubeLayout, gather, gather_tubes, random_of_tubes, tubevit
+from vfe.tokens.tubes import Tube, TubeLayout, gather_tubes, random_of_tubes, tubevit
 
 SMALL = TubeLayout.of_video(20, 30, (
   Tube((4, 3, 3), (2, 8, 8)),  # in time one begins before another ends
@@ -80,7 +79,7 @@ def test_random_tubes_are_of_each_kernel_alike_and_those_pixels():
   @jax.jit
   def draw(keys):
     chosen = random_of_tubes(keys, SMALL, 40)
-    return chosen, gather(jnp.asarray(VIDEO), SMALL, chosen)
+    return chosen, gather_tubelets(jnp.asarray(VIDEO), SMALL, chosen)
 
   chosen, found = draw(jax.random.split(jax.random.key(0), 2))
   assert chosen.shape == (2, 40) and (np.diff(chosen, axis=1) > 0).all()
@@ -95,13 +94,6 @@ def test_random_tubes_are_of_each_kernel_alike_and_those_pixels():
     own = np.asarray(chosen)[:, first : first + share] - start
     np.testing.assert_array_equal(patches, whole[np.arange(2)[:, None], own])
     first += share
-
-
-def test_a_grid_is_gathered_as_ever():
-  layout, chosen = Layout.of_video(20, 30, (2, 6, 6)), jnp.asarray([[0, 3], [4, 9]])
-  video = jnp.asarray(VIDEO)
-  expected = gather_tubelets(video, layout, chosen)
-  np.testing.assert_array_equal(gather(video, layout, chosen), expected)
 
 
 def test_what_does_not_fit_is_said():

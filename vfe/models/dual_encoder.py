@@ -5,12 +5,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from vfe.learn.exports import Export
 from vfe.models.contrastive import INITIAL
 from vfe.models.text import TextConfig, TextEncoder, mean_of_tokens
-from vfe.models.vivit import Encoder, EncoderConfig, TokenPool, lookup
+from vfe.models.vivit import Encoder, EncoderConfig, Patches, TokenPool, lookup
 from vfe.nn.blocks import Execution
 
 
@@ -58,7 +58,7 @@ class DualEncoder(nn.Module):
 
   def embed_video(
     self,
-    patches: Shaped[Array, "B K P"],
+    patches: Patches,
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
     frames: int | None = None,
@@ -68,7 +68,7 @@ class DualEncoder(nn.Module):
 
   def pool_video(
     self,
-    patches: Shaped[Array, "B K P"],
+    patches: Patches,
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
     frames: int | None = None,

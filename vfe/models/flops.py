@@ -21,6 +21,7 @@ from vfe.models.text import TextConfig
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
 from vfe.models.vivit import EncoderConfig
 from vfe.tokens.layout import Layout
+from vfe.tokens.tubes import TubeLayout
 
 # A gradient takes as much again for the inputs of a product, and for its parameters.
 TRAINED = 3  # forward, and backward to both
@@ -46,21 +47,26 @@ def blocks(config: EncoderConfig | DecoderConfig, tokens: int) -> int:
 
 def encoder(config: EncoderConfig, tokens: int) -> int:
   """The embedding of the selected tubelets, and the blocks."""
-  embedding = 2 * tokens * config.layout.channels * config.width
-  return embedding + config.depth * layer(config, tokens, config.layout)
+  each = layer(config, tokens, config.layout)
+  return embedding(config, tokens, config.layout) + config.depth * each
 
 
-def layer(config: EncoderConfig, tokens: int, layout: Layout) -> int:
+def embedding(config: EncoderConfig, tokens: int, layout: Layout | TubeLayout) -> int:
+  """Of the selected tubelets or tubes."""
+  values = tokens * layout.channels if isinstance(layout, Layout) else sum(
+    count * tube.channels for count, tube in zip(layout.shares(tokens), layout.tubes, strict=True)
+  )  # fmt: skip
+  return 2 * values * config.width
+
+
+def layer(config: EncoderConfig, tokens: int, layout: Layout | TubeLayout) -> int:
   """One block of an encoder, of which `tokens` of the layout's were selected.
 
   Frame by frame a token meets those of its frame and its class token; factorised it then meets
   those of its site, tokens / sites of them.
   """
-  frames, width = layout.grid[0], config.width
-  if config.mixing == "joint":
-    rows, each = 1, tokens + config.cls
-  else:
-    rows, each = frames, tokens // frames + config.cls
+  width, rows = config.width, 1 if config.mixing == "joint" else layout.grid[0]
+  each = tokens // rows + config.cls
   total = rows * (attention(each, each, width) + mlp(each, width, config.mlp))
   if config.mixing == "factorised":
     total += 8 * tokens * width**2 + 4 * tokens * (tokens // layout.per_frame or 1) * width
@@ -74,18 +80,18 @@ def added(config: EncoderConfig, tokens: int) -> int:
 
 
 def tuned_encoder(
-  config: EncoderConfig, tokens: int, layout: Layout, *, first_trained: int, few: bool
+  config: EncoderConfig, tokens: int, layout: Layout | TubeLayout, *, first_trained: int, few: bool
 ) -> int:
   """A training step's share of the encoder: layers before `first_trained` forward only; with `few`
   trained parameters beside frozen ones, nothing is computed backward to those."""
   one = layer(config, tokens, layout)
-  embedding = 2 * tokens * layout.channels * config.width
+  first = embedding(config, tokens, layout)
   if first_trained:
-    return embedding + first_trained * one + TRAINED * (config.depth - first_trained) * one
+    return first + first_trained * one + TRAINED * (config.depth - first_trained) * one
   if few:  # what is passed is counted twice already, what is trained beside it once more
     own = config.depth * trained_beside(config, tokens)
-    return TRAINED * embedding + PASSED * config.depth * one + own
-  return TRAINED * (embedding + config.depth * one)
+    return TRAINED * first + PASSED * config.depth * one + own
+  return TRAINED * (first + config.depth * one)
 
 
 def trained_beside(config: EncoderConfig, tokens: int) -> int:

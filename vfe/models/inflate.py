@@ -51,8 +51,11 @@ def inflated(
         f"{place} has an encoder of {field}={getattr(have, field)}, config.model asks for "
         f"{getattr(want, field)}; set config.model to it, or give another input."
       )
-  found = {"embed": _embedding(params["embed"], have.tubelet, want.tubelet, place, how)}
-  if want.images:
+  if want.tubes or have.tubes:
+    found = _tubes(params, have, want, place, how)
+  else:
+    found = {"embed": _embedding(params["embed"], have.tubelet, want.tubelet, place, how)}
+  if want.images and not want.tubes:
     found["embed_image"] = params["embed_image"] if have.images else _image(params, have, place)
   if want.positions == "learned":
     if have.positions != "learned":
@@ -68,7 +71,8 @@ def inflated(
 
 def fitted(have: EncoderConfig, want: EncoderConfig) -> EncoderConfig:
   """`want` with the details of `have` that belong to its weights and are no matter of choice."""
-  kept = ("norm_eps", "activation", "pixels", "pre_norm", "positions")
+  kept = ["norm_eps", "activation", "pixels", "pre_norm"]
+  kept += [] if want.tubes else ["positions"]  # tubes lie at fixed ones
   return dataclasses.replace(want, **{field: getattr(have, field) for field in kept})
 
 
@@ -108,6 +112,36 @@ def _embedding(embed: Params, have, want, place: str, how: str) -> Params:
     kernel = np.tile(kernel, (times[0], 1, 1, 1, 1)) / times[0]
   kernel = np.repeat(np.repeat(kernel, times[1], 1), times[2], 2) / (times[1] * times[2])
   return {"kernel": kernel.reshape(-1, kernel.shape[-1]).astype(np.float32), "bias": embed["bias"]}
+
+
+def _tubes(params: Params, have: EncoderConfig, want: EncoderConfig, place: str, how: str):
+  """An embedding for each kernel of `want`: that of the same kernel, else the tubelet's, or the
+  shortest kernel's, of the picture enlarged or shrunk to its size and inflated in time."""
+  if not want.tubes:
+    raise UserError(f"{place} embeds tubes, config.model has none; set config.model.tubes.")
+  if have.tubes:
+    given = {tube.kernel: params[f"embed_{i}"] for i, tube in enumerate(have.tubes)}
+  else:
+    given = {have.tubelet: params["embed"]}
+  shortest = min(given)
+  found = {}
+  for i, (t, h, w) in enumerate(tube.kernel for tube in want.tubes):
+    if (t, h, w) in given:
+      found[f"embed_{i}"] = given[t, h, w]
+      continue
+    kernel = np.asarray(given[shortest]["kernel"]).reshape(*shortest, 3, -1)
+    rows, columns = _overlap(shortest[1], h), _overlap(shortest[2], w)
+    kernel = np.einsum("yh,xw,thwcd->tyxcd", rows, columns, kernel)
+    embed = {**given[shortest], "kernel": kernel.reshape(-1, kernel.shape[-1])}
+    found[f"embed_{i}"] = _embedding(embed, (shortest[0], h, w), (t, h, w), place, how)
+  return found
+
+
+def _overlap(have: int, want: int) -> Float[np.ndarray, "{want} {have}"]:
+  """The share of each of `have` equal parts of a line in each of `want`."""
+  ends = lambda n: np.arange(n + 1) / n
+  mine, theirs = ends(want)[:, None], ends(have)
+  return have * np.clip(np.minimum(mine[1:], theirs[1:]) - np.maximum(mine[:-1], theirs[:-1]), 0, 1)
 
 
 def _image(params: Params, have: EncoderConfig, place: str) -> Params:

@@ -25,6 +25,7 @@ from vfe.nn.blocks import (
 from vfe.nn.factorised import FactorisedBlock, Places, fold, unfold
 from vfe.nn.positions import sincos1d, sincos3d
 from vfe.tokens.layout import Layout
+from vfe.tokens.tubes import Tube, TubeLayout
 
 SIZES = {
   "test": dict(width=32, depth=3, heads=2, mlp=64),
@@ -62,7 +63,9 @@ class EncoderConfig:
   `vfe.nn.blocks`. cls: a class token, the first of the tokens, or with mixing=frame one a frame.
   pre_norm: a norm before the blocks, CLIP's. images: a second embedding, of images, whose tokens
   have the same height and width; all else is shared. adapter: the middle of the adapter after each
-  MLP, lora: the rank added to each product of the blocks, 0 for none.
+  MLP, lora: the rank added to each product of the blocks, 0 for none. tubes: kernels in place of
+  the tubelet, each with its own embedding (TubeViT), at fixed positions; an image then has those of
+  one frame.
   """
 
   frames: int
@@ -83,6 +86,7 @@ class EncoderConfig:
   pixels: str = "imagenet"
   adapter: int = 0
   lora: int = 0
+  tubes: tuple[Tube, ...] = ()
 
   def __post_init__(self):
     if self.width % self.heads or self.width % 2:
@@ -95,11 +99,22 @@ class EncoderConfig:
     lookup(PIXELS, self.pixels, "pixels")
     if self.cls and self.mixing == "factorised":
       raise UserError("mixing='factorised' has no place for a class token; set cls=False.")
-    if self.images and (self.tubelet[0] == 1 or self.positions != "learned"):
+    if self.tubes:
+      self._check_tubes()
+    elif self.images and (self.tubelet[0] == 1 or self.positions != "learned"):
       raise UserError(
         f"images=True with tubelet={self.tubelet} and positions={self.positions!r}: an embedding "
         "of images beside that of videos is for tubelets of several frames and learned positions."
       )
+
+  def _check_tubes(self) -> None:
+    if self.mixing != "joint" or self.positions != "sincos3d":
+      raise UserError(
+        f"tubes with mixing={self.mixing!r} and positions={self.positions!r}: they lie in no grid; "
+        "use mixing='joint' and positions='sincos3d'."
+      )
+    if self.images and not 0 < len(_flat(self.tubes)) < len(self.tubes):
+      raise UserError("images=True with tubes: some of the kernels must have one frame, not all.")
 
   @classmethod
   def of(
@@ -122,17 +137,33 @@ class EncoderConfig:
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "EncoderConfig":
     """The inverse of `dataclasses.asdict`, also after JSON has made lists of the tuples."""
-    return cls(**{**fields, "tubelet": tuple(fields["tubelet"])})
+    tubes = tuple(
+      Tube(**{name: tuple(of) for name, of in tube.items()}) for tube in fields.get("tubes", ())
+    )
+    return cls(**{**fields, "tubelet": tuple(fields["tubelet"]), "tubes": tubes})
 
   @property
-  def layout(self) -> Layout:
+  def layout(self) -> Layout | TubeLayout:
     """The layout of the clips that the encoder is made for."""
+    if self.tubes:
+      return TubeLayout.of_video(self.frames, self.size, self.tubes)
     return Layout.of_video(self.frames, self.size, self.tubelet)
 
   @property
-  def image_layout(self) -> Layout:
+  def image_layout(self) -> Layout | TubeLayout:
     """The layout of a single image."""
+    if self.tubes:
+      return TubeLayout.of_video(1, self.size, _flat(self.tubes))
     return Layout.of_video(1, self.size, (1, *self.tubelet[1:]))
+
+
+def _flat(tubes: tuple[Tube, ...]) -> tuple[Tube, ...]:
+  """Those of one frame."""
+  return tuple(tube for tube in tubes if tube.kernel[0] == 1)
+
+
+# What `gather_tubelets` gives: one array, or with tubes one a kernel of the layout.
+Patches = Shaped[Array, "B K P"] | tuple[Shaped[Array, "B _ _"], ...]
 
 
 class Encoder(nn.Module):
@@ -144,7 +175,7 @@ class Encoder(nn.Module):
   @nn.compact
   def __call__(
     self,
-    patches: Shaped[Array, "B K P"],
+    patches: Patches,
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
     frames: int | None = None,
@@ -161,10 +192,15 @@ class Encoder(nn.Module):
       encoder that has such.
     """
     config, run = self.config, self.execution
-    is_image = config.images and patches.shape[-1] == config.image_layout.channels
-    layout = config.image_layout if is_image else config.layout
-    frames = layout.grid[0] if frames is None else frames
-    tokens = self._embedded(patches, selection, is_image)
+    layout, places = config.layout, None
+    if config.tubes:
+      tokens = self._embedded_tubes(patches, selection)
+    else:
+      is_image = config.images and patches.shape[-1] == config.image_layout.channels
+      layout = config.image_layout if is_image else layout
+      frames = layout.grid[0] if frames is None else frames
+      tokens = self._embedded(patches, selection, is_image)
+      places = Places(selection, frames, (layout.grid[0], layout.per_frame))
     if config.mixing == "frame":
       tokens = fold(tokens, frames)
       keys = None if keys is None else jnp.repeat(keys, frames)
@@ -174,7 +210,6 @@ class Encoder(nn.Module):
       tokens = jnp.concatenate([token, tokens], axis=1)
     if config.pre_norm:
       tokens = norm(config.norm_eps, run.dtype, "pre_norm")(tokens)
-    places = Places(selection, frames, (layout.grid[0], layout.per_frame))
     stack = encoder_stack(config, run)
     tokens = stack.apply(self.param("blocks", stack.init), tokens, keys, places)
     if config.mixing == "frame":
@@ -206,6 +241,25 @@ class Encoder(nn.Module):
     # An image is at all times: repeated over time, the table of an image encoder is this again.
     table = table.mean(0) if is_image else table.reshape(-1, config.width)
     return tokens + table[selection].astype(tokens.dtype)
+
+
+  def _embedded_tubes(
+    self, patches: tuple[Shaped[Array, "B _ _"], ...], selection: Int[Array, "B K"]
+  ) -> Float[Array, "B K D"]:
+    """As `_embedded`, of kernels, each with an embedding of its own."""
+    config, tokens = self.config, []
+    is_image = len(patches) < len(config.tubes)
+    layout = config.image_layout if is_image else config.layout
+    given = dict(zip(layout.tubes, patches, strict=True))
+    for i, tube in enumerate(config.tubes):
+      embed = Embed(tube.channels, config.width, self.execution.dtype, name=f"embed_{i}")
+      here = given.get(tube)
+      found = embed(None if here is None else normalise(here, config.pixels))
+      tokens += [] if found is None else [found]
+    whole = jnp.concatenate(tokens, axis=1)
+    places = jnp.moveaxis(jnp.asarray(layout.centres())[selection], -1, 0)
+    halves = tuple(2 * side for side in layout.video)
+    return whole + sincos3d(tuple(places), halves, config.width, unit=0.5).astype(whole.dtype)
 
 
 class Embed(nn.Module):
@@ -307,7 +361,7 @@ class Classifier(nn.Module):
   @nn.compact
   def __call__(
     self,
-    patches: Shaped[Array, "B K P"],
+    patches: Patches,
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
   ) -> dict[str, Float[Array, "B C"]]:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Int, Shaped, UInt8
 from vfe.nn.platform import platform
 from vfe.tokens.layout import Layout
 from vfe.tokens.selection import gather_tokens
+from vfe.tokens.tubes import TubeLayout, gather_tubes
 
 
 def tubelets(video: UInt8[Array, "B T H W 3"], layout: Layout) -> UInt8[Array, "B N P"]:
@@ -18,12 +19,15 @@ def tubelets(video: UInt8[Array, "B T H W 3"], layout: Layout) -> UInt8[Array, "
 
 
 def gather_tubelets(
-  video: UInt8[Array, "B T H W 3"], layout: Layout, selection: Int[Array, "B K"]
-) -> UInt8[Array, "B K P"]:
+  video: UInt8[Array, "B T H W 3"], layout: Layout | TubeLayout, selection: Int[Array, "B K"]
+) -> UInt8[Array, "B K P"] | tuple[UInt8[Array, "B _ _"], ...]:
   """The selected tubelets, straight from the video: the others are not converted to anything.
 
-  A TPU, which gathers whole rows only, first lays all of them out as bytes.
+  A TPU, which gathers whole rows only, first lays all of them out as bytes. Of a layout of tubes,
+  what `vfe.tokens.tubes.gather_tubes` gives.
   """
+  if isinstance(layout, TubeLayout):
+    return gather_tubes(video, layout, selection)
   if platform() == "tpu":
     return gather_tokens(_by_frame(video, layout), selection)
 

@@ -14,9 +14,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 from vfe.errors import UserError
 from vfe.nn.platform import platform
 from vfe.tokens import selection as selections
-from vfe.tokens.layout import Layout
 from vfe.tokens.selection import gather_tokens
-from vfe.tokens.tubelets import gather_tubelets
 
 Triple = tuple[int, int, int]
 
@@ -159,15 +157,6 @@ def gather_tubes(
       found.append(gather_tokens(_all(video, tube), own) if by_rows else _some(video, tube, own))
     first += count
   return tuple(found)
-
-
-def gather(
-  video: UInt8[Array, "B T H W 3"], layout: Layout | TubeLayout, selection: Int[Array, "B K"]
-) -> UInt8[Array, "B K P"] | tuple[UInt8[Array, "B _ _"], ...]:
-  """`gather_tubelets` or `gather_tubes`, by the layout."""
-  if isinstance(layout, TubeLayout):
-    return gather_tubes(video, layout, selection)
-  return gather_tubelets(video, layout, selection)
 
 
 def _some(
