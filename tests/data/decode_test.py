@@ -1,5 +1,6 @@
 """Clips of videos: chosen, decoded and cut in one pass, the same for the same generator."""
 
+import gc
 import io
 
 import av
@@ -98,6 +99,18 @@ def test_crops_are_those_of_the_whole_pictures(made):
   cut = read_views(made, 4, Sampling("uniform"), None, center)[0].frames
   by_pillow = [augment.center(HEIGHT, WIDTH, 16)(frame) for frame in whole]
   assert np.abs(cut.astype(int) - by_pillow).max() <= 2  # another order of rounding
+
+
+def test_a_clip_leaves_no_frames_to_the_garbage_collector(made):
+  held = lambda: sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+  gc.collect()
+  gc.disable()  # it would come by late, when hundreds of large pictures wait for it
+  try:
+    before = held()
+    read_views(made, 8, Sampling(), None, center)
+    assert held() <= before + 1  # a small one, for its side data
+  finally:
+    gc.enable()
 
 
 def test_a_path_and_its_bytes_give_the_same(made, tmp_path):

@@ -33,7 +33,7 @@ class Picture:
 
   def __init__(self, frame: av.VideoFrame, screen: Screen):
     self._frame, self._screen = frame, screen
-    self.transposed, self._mirrored, self._upset = _orientation(frame)
+    self.transposed, self._mirrored, self._upset = screen.turn(frame)
     width, height = screen.size
     self.shape = (width, height, 3) if self.transposed else (height, width, 3)
 
@@ -73,7 +73,7 @@ class Picture:
 
 
 class Screen:
-  """Makes pixels of a stream's frames, all at one size; a frame of another size is fitted to it.
+  """Makes pixels of a stream's frames, all of the first one's size and turned as that one is.
 
   Attributes:
     size: width and height of the pictures before they are turned.
@@ -83,6 +83,15 @@ class Screen:
     self.size = width, height
     self._reformatter = VideoReformatter()
     self._cutters: dict[tuple, _Cutter] = {}
+    self._turn: tuple[bool, bool, bool] | None = None
+
+  def turn(self, frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How the stored picture becomes the one shown: transposed, then mirrored, then upset."""
+    if self._turn is None:
+      # Of a frame whose side data was asked for PyAV lets go only when garbage is collected.
+      small = self._reformatter.reformat(frame, 8, 8, "gray", interpolation="POINT", threads=1)
+      self._turn = _orientation(small)
+    return self._turn
 
   def pixels(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
     """The whole frame, RGB, not turned."""
@@ -178,7 +187,7 @@ def _along(reverse: bool) -> slice:
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """How the stored picture becomes the one shown: transposed, then mirrored, then upset.
+  """The turn that the frame's side data tell.
 
   The display matrix holds a, b, u, c, d, v, ... in 16.16 (2.30) fixed point: a stored point (x, y)
   is shown at (a x + c y, b x + d y). Oblique angles go to the nearest right one.

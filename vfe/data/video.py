@@ -327,19 +327,25 @@ class Video:
     """From keyframe to keyframe. Raises Misjudged if what is decoded is not what was indexed."""
     run = None
     targets = frozenset(self.index.shown[i] for i in wanted)
-    for i in wanted:
-      pts = self.index.shown[i]
-      key = self.index.key_of(pts)
-      if run is None or run.over or key > run.fed:
-        run = _Run(self, key, targets)
-      frame = run.advance(pts)
-      if frame is not None:
-        yield i, frame
-      elif run.damage:
-        seconds = float(pts * self.stream.time_base)
-        raise self.fault(Fault.DAMAGED, f"frame {i} at {seconds:.2f} s: {run.damage[0]}")
-      else:
-        self._distrust()
+    try:
+      for i in wanted:
+        pts = self.index.shown[i]
+        key = self.index.key_of(pts)
+        if run is None or run.over or key > run.fed:
+          if run is not None:
+            run.close()
+          run = _Run(self, key, targets)
+        frame = run.advance(pts)
+        if frame is not None:
+          yield i, frame
+        elif run.damage:
+          seconds = float(pts * self.stream.time_base)
+          raise self.fault(Fault.DAMAGED, f"frame {i} at {seconds:.2f} s: {run.damage[0]}")
+        else:
+          self._distrust()
+    finally:
+      if run is not None:
+        run.close()
 
   def _distrust(self) -> None:
     """From now on by counting from the start."""
@@ -384,6 +390,10 @@ class _Run:
     self._next = bisect.bisect_left(self._order, self._from)
     self._skips = video.stream.codec.canonical_name in _SKIPPABLE
     self._frames = _decoded(video.stream, self._packets(video, key, targets), self.damage)
+
+  def close(self) -> None:
+    """Lets go of the decoder, whose pictures are large: the packets know this run, and it them."""
+    self._frames.close()
 
   def advance(self, pts: int) -> av.VideoFrame | None:
     """The frame at `pts`; None if it does not come, or one before it is not what was indexed."""
