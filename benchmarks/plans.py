@@ -46,13 +46,18 @@ def row(recipe: str, topology: str, plan: dict[str, Any]) -> str:
   """A line of the table."""
   memory = plan["memory"] or {}
   size = lambda name: amount(memory[name]) if memory else "-"
-  sent = sum(one["bytes"] for one in plan["traffic"]["collectives"]) if plan["traffic"] else 0
+  sent = _sent(plan["traffic"]) if plan["traffic"] else "-"
   cells = (
     recipe, plan["stage"], topology, plan["batch"], size("parameters"), size("optimizer"),
     size("temporaries"), amount(plan["needs"]) if plan["fits"] else "does not fit",
-    amount(plan["capacity"]), f"{plan['model_flops'] / 1e12:.2f}", amount(sent) if sent else "none",
+    amount(plan["capacity"]), f"{plan['model_flops'] / 1e12:.2f}", sent,
   )  # fmt: skip
   return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _sent(traffic: dict[str, Any]) -> str:
+  total = sum(one["bytes"] for one in traffic["collectives"])
+  return amount(total) if total else "none"
 
 
 def main(argv: Sequence[str]) -> None:

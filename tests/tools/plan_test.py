@@ -84,5 +84,7 @@ def test_the_table_tells_what_fits_and_what_does_not():
   large = made(memory=None, traffic=None, needs=20 << 30, fits=False)
   assert "does not fit (needs 20.00 GiB of 16.00 GiB)" in plan.table(large)
   assert "needs more than there is" in plan.table(large | {"needs": 0})
+  assert "collectives         not known: this jaxlib" in plan.table(made(traffic=None))
+  assert "collectives" not in plan.table(large)
   loop = {"collectives": [{"kind": "all-gather", "count": 1, "bytes": 8}], "exact": False}
   assert "a loop of unknown length was counted as one run" in plan.table(made(traffic=loop))

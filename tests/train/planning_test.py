@@ -96,3 +96,11 @@ def test_without_the_compiler_the_error_says_what_to_install(monkeypatch):
 def test_a_device_at_hand_needs_no_table():
   assert devices.named("local") == jax.devices()
   assert devices.known(jax.devices()[0]) is None and devices.capacity(jax.devices()[0]) is None
+
+
+def test_a_program_that_cannot_be_read_back_has_no_traffic():
+  class Unreadable:
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update instruction")
+
+  assert planning.traffic_of(Unreadable()) is None

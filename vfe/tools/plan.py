@@ -145,6 +145,8 @@ def table(plan: dict[str, Any]) -> str:
   rows.append(("model FLOPs", f"{flops:.3e} a step, {flops / plan['devices']:.3e} a device"))
   if plan["traffic"]:
     rows += _traffic(plan["traffic"])
+  elif plan["memory"]:
+    rows.append(("collectives", "not known: this jaxlib cannot read the compiler's program"))
   rows.append(("compiled in", f"{plan['seconds']:.0f} s"))
   return "\n".join([head, *(f"  {name:<19} {text}" for name, text in rows)])
 
