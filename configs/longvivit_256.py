@@ -52,6 +52,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
       model=dict(
         size=chosen.size,
         tubelet=(2, 16, 16),  # 2.1
+        tubes=config_dict.placeholder(str),  # "tubevit": its four kernels in place of one (2.6)
         positions="learned",  # 2.1
         mixing="joint",  # 2.1; factorised (2.3) and frame (2.4) are its rivals
         cls=False,  # 2.1: the mean over space and time
@@ -68,7 +69,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
     )
   )
   if chosen.demo:
-    _demo(config)
+    _demo(config, own=chosen.data != "tabletop")
   return config.lock()
 
 
@@ -191,8 +192,9 @@ def _long(chosen) -> dict:
   return stage
 
 
-def _demo(config: ml_collections.ConfigDict) -> None:
-  """The same three stages at 32 pixels on the tabletop world, from a vocabulary of its captions.
+def _demo(config: ml_collections.ConfigDict, own: bool) -> None:
+  """The same three stages at 32 pixels, from a vocabulary of the captions; of your `own` videos
+  each has the column `caption`, the tabletop world tells more.
 
   `before` measures the short stage's encoder on the long videos: what the long stage adds is told
   by the table.
@@ -208,30 +210,28 @@ def _demo(config: ml_collections.ConfigDict) -> None:
   )
   config.log.every = 50
   config.checkpoint.every = 500
-  config.vocabulary = dict(
-    kind="vocabulary",
-    size=256,
-    keys_of_text=("caption", "summary", "objects"),
-    data=captioned_data(),
-  )
   for name in ("image", "short", "long"):
     stage = config[name]
     stage.update(batch=32, eval_batch=32, label_smoothing=0.0)
     stage.optimizer.update(base_lr=1e-3, batch_reference=32, warmup=0.1, clip_norm=1.0)
     stage.optimizer.schedule = "cosine"
+  images = config.short.mixture.images.data
+  for data in (config.image.data, images):
+    data.sampling.kind = "strided"  # a picture is a random frame
+  keys = ("caption",)
+  if not own:
+    config.image.data.text.key = images.text.key = "objects"
+    config.short.zero_shot.update(head="first", templates=("C {} something",))
+    keys = ("caption", "summary", "objects")
+  config.vocabulary = dict(
+    kind="vocabulary", size=256, keys_of_text=keys, data=captioned_data()
+  )
   config.image.inputs.vocabulary = "vocabulary"
-  config.short.zero_shot.update(head="first", templates=("C {} something",))
   config.image.steps = 400
-  config.image.data.sampling.kind = "strided"
-  config.image.data.text.key = "objects"
-  config.short.steps = 400
-  config.short.batch = 64
-  config.short.mixture.images.data.text.key = "objects"
-  config.short.mixture.images.data.sampling.kind = "strided"
+  config.short.update(steps=400, batch=64)
   config.short.mask.ratio = 0.5
   config.long.data.update(frames=64)
-  config.long.data.text.length = 48
-  config.long.steps = 200
-  config.long.last_layers = 2
+  config.long.data.text.update(key="caption" if own else "summary", length=48)
+  config.long.update(steps=200, last_layers=2)
   config.before = config.long.copy_and_resolve_references()
   config.before.steps = 0

@@ -18,6 +18,7 @@ RECIPES = [
   ("lvmae_128", "size=l,frames=64"),
   ("longvivit_256", ""),
   ("longvivit_256", "demo"),
+  ("longvivit_256", "demo,data=captions.csv"),
   ("longvivit_256", "size=b,frames=128,masked=0.5"),
 ]
 
