@@ -55,6 +55,7 @@ METHODS: dict[str, dict[str, Any]] = {
   "tubelets 4x16x16": {"model.tubelet": (4, 16, 16)},
   "tubelets 2x32x32": {"model.tubelet": (2, 32, 32)},
   "tubelets 4x32x32": {"model.tubelet": (4, 32, 32)},
+  "TubeViT, four kernels": {"model.tubes": "tubevit"},
   "MLP adapters, 75% masked": {"long.train": "adapters", "long.mask.ratio": 0.75},
   "last 4 layers": {"long.train": "last"},
   "last 4 layers, 75% masked": {"long.train": "last", "long.mask.ratio": 0.75},

@@ -35,7 +35,7 @@ def methods():
   """Methods at the paper's size, those that share nothing."""
   names = (
     study.DENSE, "frame, 75% masked", "factorised, all tokens", "MLP adapters", "LoRA",
-    "temporal attention only", "tubelets 4x32x32",
+    "temporal attention only", "tubelets 4x32x32", "TubeViT, four kernels",
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(ROOT)
@@ -49,6 +49,7 @@ def test_methods_are_of_the_papers_sizes(methods):
   assert 40e6 < count["text"] < 42e6  # BERT-medium with BERT's own words
   assert methods["frame, 75% masked"][0].tokens() == 512
   assert methods["tubelets 4x32x32"][0].tokens() == 4 * 8 * 8
+  assert 256 < methods["TubeViT, four kernels"][0].tokens() < 1024
 
 
 def test_only_the_named_few_are_trained(methods):
