@@ -23,11 +23,12 @@ from vfe.models import contrastive, flops
 from vfe.models.dual_encoder import POOLS, DualEncoder
 from vfe.nn.random import key, row_keys
 from vfe.stages import measured, towers
-from vfe.stages.encoder import execution
+from vfe.stages.encoder import execution, first_tokens
 from vfe.stages.stage import Batch, Setting, Stage, mean
 from vfe.tokens import selection
 from vfe.tokens.layout import Layout
 from vfe.tokens.tubelets import gather_tubelets
+from vfe.tokens.tubes import TubeLayout, random_of_tubes
 
 # Which tokens enter: (keys, layout, ratio, equal in each frame?) -> (selection, latent frames).
 MASKS = {
@@ -70,6 +71,10 @@ class ContrastStage(Stage):
   def _check(self) -> None:
     place = f"config.{self.name}"
     configs.choose(MASKS, self.config.mask.kind, f"{place}.mask.kind")
+    if self.setting.config.model.tubes and self.config.mask.kind != "random":
+      raise UserError(
+        f"{place}.mask.kind={self.config.mask.kind!r}: tubes are dropped at random only; use that."
+      )
     configs.choose(contrastive.INITIAL, self.config.loss, f"{place}.loss")
     configs.choose(POOLS, self.setting.config.model.pool, "config.model.pool")
     configs.choose(towers.PATTERNS, self.config.train, f"{place}.train")
@@ -104,7 +109,7 @@ class ContrastStage(Stage):
       streams[name] = Stream.of(self.sources[name], data, rows, text=text)
     return streams
 
-  def layout(self, data: Any) -> Layout:
+  def layout(self, data: Any) -> Layout | TubeLayout:
     """The layout of a part's clips: the encoder's, or an image's."""
     return self.vision.layout if data.frames > 1 else self.vision.image_layout
 
@@ -112,9 +117,9 @@ class ContrastStage(Stage):
 
   def init(self, rng: jax.Array) -> dict[str, Params]:
     """One group: both towers, their projections, the temperature."""
-    patches = jnp.zeros((1, 1, self.vision.layout.channels), jnp.uint8)
+    patches, chosen = first_tokens(self.vision.layout)
     one = jnp.zeros((1, 1), jnp.int32)
-    return {"model": self.tested.init(rng, patches, one, one, one > 0, frames=1)["params"]}
+    return {"model": self.tested.init(rng, patches, chosen, one, one > 0)["params"]}
 
   def warm(self) -> dict[str, Params]:
     """What the inputs have of either tower."""
@@ -126,11 +131,15 @@ class ContrastStage(Stage):
 
   # A step.
 
-  def visible(self, layout: Layout, keys: jax.Array) -> tuple[jax.Array, int]:
+  def visible(self, layout: Layout | TubeLayout, keys: jax.Array) -> tuple[jax.Array, int]:
     """Tokens that enter in training, and the latent frames that they lie in."""
     mask, equal = self.config.mask, self.vision.mixing != "joint"
-    if not mask.ratio or (layout.grid[0] == 1 and mask.kind == "frame"):
-      return selection.everything(len(keys), layout.size), layout.grid[0]
+    tubes = isinstance(layout, TubeLayout)  # which lie in no frames
+    frames = 1 if tubes else layout.grid[0]
+    if not mask.ratio or (frames == 1 and mask.kind == "frame"):
+      return selection.everything(len(keys), layout.size), frames
+    if tubes:
+      return random_of_tubes(keys, layout, selection.visible(layout.size, mask.ratio)), frames
     return MASKS[mask.kind](keys, layout, mask.ratio, equal)
 
   def embed(self, params: Params, batch: Batch, rng: jax.Array) -> dict[str, dict[str, Any]]:
@@ -184,7 +193,7 @@ class ContrastStage(Stage):
     """Tokens of a clip that enter."""
     return self._entering(self.vision.layout)
 
-  def _entering(self, layout: Layout) -> int:
+  def _entering(self, layout: Layout | TubeLayout) -> int:
     one = jax.random.split(jax.random.key(0), 1)
     return jax.eval_shape(lambda keys: self.visible(layout, keys)[0], one).shape[1]
 

@@ -6,16 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Int32, UInt8
+from jaxtyping import Array, Int32
 
 from vfe.errors import UserError
 from vfe.learn.exports import Export
 from vfe.learn.state import Params
 from vfe.models.dual_encoder import vision_tower
 from vfe.models.inflate import inflated
-from vfe.models.vivit import EncoderConfig
+from vfe.models.vivit import EncoderConfig, Patches
 from vfe.nn.blocks import Execution
 from vfe.tokens.layout import Layout
+from vfe.tokens.selection import everything
+from vfe.tokens.tubes import TubeLayout
 
 # Exports with a video encoder.
 KINDS = ("mae", "encoder", "classifier", "contrast")
@@ -52,6 +54,10 @@ def encoder_config(
   if export is None:
     return wanted
   have = _encoder_of(export)
+  if have.tubes:
+    raise UserError(
+      f"{export.path} embeds tubes, which only stages of kind contrast take; give another input."
+    )
   for field in SHAPES:
     if getattr(have, field) != getattr(wanted, field):
       raise UserError(
@@ -70,8 +76,13 @@ def execution(config: ml_collections.ConfigDict, dtype: str, **changes: Any) -> 
   )
 
 
-def first_tokens(layout: Layout) -> tuple[UInt8[Array, "1 t P"], Int32[Array, "1 t"]]:
-  """A black tubelet of each latent frame and where they lie: what parameters are drawn by."""
+def first_tokens(layout: Layout | TubeLayout) -> tuple[Patches, Int32[Array, "1 t"]]:
+  """A black tubelet of each latent frame, or all tubes, and where they lie: what parameters are
+  drawn by."""
+  if isinstance(layout, TubeLayout):
+    counts = zip(layout.sizes, layout.tubes, strict=True)
+    black = tuple(jnp.zeros((1, n, tube.channels), jnp.uint8) for n, tube in counts)
+    return black, everything(1, layout.size)
   t = layout.grid[0]
   selection = jnp.arange(t, dtype=jnp.int32) * layout.per_frame
   return jnp.zeros((1, t, layout.channels), jnp.uint8), selection[None]

@@ -16,6 +16,7 @@ from vfe.models.inflate import fitted, inflated
 from vfe.models.text import TextConfig
 from vfe.models.vivit import EncoderConfig
 from vfe.stages.stage import Setting
+from vfe.tokens.tubes import TUBES
 
 VISION = ("contrast", "encoder", "mae", "classifier")
 TEXT = ("contrast", "text")
@@ -85,9 +86,13 @@ def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> Encod
   of_images = data.frames == 1
   tubelet = (1, *model.tubelet[1:]) if of_images else tuple(model.tubelet)
   frames = [configs.laid_over(data, part.data, "data").frames for part in section.mixture.values()]
+  tubes = ()
+  if model.tubes:
+    tubes = configs.choose(TUBES, model.tubes, "config.model.tubes")(data.frames, tubelet[1])
   want = EncoderConfig.of(
-    model.size, data.frames, data.size, tubelet, positions=model.positions, cls=model.cls
-  )
+    model.size, data.frames, data.size, tubelet, cls=model.cls, tubes=tubes,
+    positions="sincos3d" if tubes else model.positions,
+  )  # fmt: skip
   export = setting.export("encoder", *VISION)
   have = None if export is None else _vision_config(export)
   changes: dict[str, Any] = {
