@@ -133,14 +133,15 @@ def contrast_export():
   from vfe.models.dual_encoder import DualConfig, DualEncoder
   from vfe.models.text import TextConfig
   from vfe.models.vivit import EncoderConfig
+  from vfe.stages.encoder import first_tokens
 
   def make(folder, pool="mean", **changes):
     vision = EncoderConfig.of(
       "test", 4, 16, **({"tubelet": (2, 8, 8), "positions": "learned"} | changes)
     )
     dual = DualConfig(vision, TextConfig.of("test", 64), 16, pool)
-    patches, one = jnp.zeros((1, 1, vision.layout.channels), jnp.uint8), jnp.zeros((1, 1), "int32")
-    init = lambda rng: DualEncoder(dual).init(rng, patches, one, one, one > 0, frames=1)
+    (patches, chosen), one = first_tokens(vision.layout), jnp.zeros((1, 1), "int32")
+    init = lambda rng: DualEncoder(dual).init(rng, patches, chosen, one, one > 0)
     shapes = jax.eval_shape(init, jax.random.key(0))["params"]
     random = np.random.default_rng(0)
     draw = lambda leaf: random.normal(scale=0.2, size=leaf.shape).astype(np.float32)

@@ -16,6 +16,7 @@ from vfe.stages.classify import ClassifyStage
 from vfe.stages.mae import MAEStage
 from vfe.stages.planned import planned
 from vfe.stages.stage import Setting
+from vfe.tokens.tubes import Tube
 
 MESH = make_mesh({"data": -1})
 CLIPS = {"data.frames": 8, "data.size": 32, "model.tubelet": (2, 8, 8)}
@@ -74,6 +75,12 @@ def test_an_embedding_of_other_tubelets_is_inflated_or_refused(tiny, contrast_ex
   export = contrast_export(tmp_path / "coarse", tubelet=(4, 8, 8))
   with pytest.raises(UserError, match=r"embeds tubelets of \(4, 8, 8\)"):
     begun(ClassifyStage, "finetune", config, export)
+
+
+def test_tubes_are_for_contrastive_training_only(tiny, contrast_export, tmp_path):
+  export = contrast_export(tmp_path, tubes=(Tube((4, 4, 4), (4, 8, 8)),), positions="sincos3d")
+  with pytest.raises(UserError, match="embeds tubes, which only stages of kind contrast take"):
+    begun(ClassifyStage, "finetune", tiny(CLIPS | {"finetune.inputs.encoder": ""}), export)
 
 
 def test_a_mean_is_not_of_class_tokens():

@@ -15,6 +15,7 @@ from vfe.models.inflate import positions
 from vfe.nn.blocks import Execution
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets
+from vfe.tokens.tubes import Tube
 
 BERT = pathlib.Path(__file__).resolve().parents[2] / "golden" / "hf_towers" / "bert"
 TEXTS = ["a red cube falls", "a blue ball rolls", "the cup"]
@@ -74,6 +75,18 @@ def test_an_image_goes_by_its_own_embedding_or_as_a_still_clip(opened, contrast_
   np.testing.assert_allclose(without.embed_image(image), still, atol=1e-6)
   with pytest.raises(UserError, match=r"takes uint8\[B, 16, 16, 3\]"):
     opened.embed_image(VIDEO)
+
+
+def test_an_encoder_of_tubes_is_opened_too(contrast_export, tmp_path):
+  tubes = (Tube((4, 4, 4), (4, 8, 8)), Tube((1, 8, 8), (2, 8, 8)))
+  contrast_export(tmp_path, tubes=tubes, positions="sincos3d", images=True)
+  opened = vfe.load(tmp_path)
+  assert opened.config.vision.tubes == tubes
+  assert opened.encode(VIDEO).shape == (2, 4 + 8, 32)
+  assert opened.embed_image(VIDEO[:, 0]).shape == (2, 16)
+  assert opened.resized(frames=8).config.vision.layout.size == 8 + 16
+  with pytest.raises(UserError, match="do not fit into 2 frames"):
+    opened.resized(frames=2)
 
 
 def test_what_is_no_list_of_texts_or_has_no_vocabulary_is_said(opened, contrast_export, tmp_path):

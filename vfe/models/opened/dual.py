@@ -107,8 +107,7 @@ class DualEncoder:
 
   def _video(self, params, video, selection, *, layout, method):
     patches = gather_tubelets(video, layout, selection)
-    run = self._model.apply
-    return run({"params": params}, patches, selection, method=method, frames=layout.grid[0])
+    return self._model.apply({"params": params}, patches, selection, method=method)
 
   @functools.cached_property
   def _pooled(self):

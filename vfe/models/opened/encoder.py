@@ -60,10 +60,10 @@ class Encoder:
     config = dataclasses.replace(
       self.config, frames=frames or self.config.frames, size=size or self.config.size
     )
-    grid, params = config.layout.grid, self.params
-    if config.positions == "learned" and grid != self.config.layout.grid:
+    layout, params = config.layout, self.params
+    if config.positions == "learned" and layout != self.config.layout:
       encoder = params["encoder"]
-      encoder = encoder | {"position": positions(encoder["position"], grid)}
+      encoder = encoder | {"position": positions(encoder["position"], layout.grid)}
       params = params | {"encoder": encoder}
     return dataclasses.replace(self, config=config, params=params)
 
@@ -82,7 +82,7 @@ class Encoder:
       video: uint8[B, frames, size, size, 3], RGB.
       selection: int32[B, K], sorted indices of the tokens to encode: the others are not embedded
         and nobody attends to them. Default: all N. Unless config.mixing is "joint", as many of
-        each latent frame.
+        each latent frame; with tubes, `TubeLayout.shares(K)` of each kernel.
 
     Raises:
       UserError: a video of another type or shape.
