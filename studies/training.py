@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vfe.learn.trained import ALL, Trained
 from vfe.nn.random import key, row_keys
 from vfe.tokens.layout import Layout
 from vfe.tokens.tubelets import gather_tubelets
@@ -55,11 +56,14 @@ def seed_keys(seeds: tuple[int, ...], name: str) -> jax.Array:
   return jnp.stack([key(jax.random.key(seed), name) for seed in seeds])
 
 
-def make_trainer(loss: Callable, schedule: Schedule, seeds: int) -> Callable:
+def make_trainer(
+  loss: Callable, schedule: Schedule, seeds: int, trained: Trained = ALL
+) -> Callable:
   """A function `train(name, params, data, keys) -> (params, losses [S])`, compiled once for all.
 
   `loss(params, rows, keys) -> scalar`, where rows is the data at `batch` random places and keys are
-  one a row. data is a dict of arrays [S, n, ...]. The losses are means over the last tenth.
+  one a row. data is a tree of arrays [S, n, ...]. The losses are means over the last tenth. Of the
+  parameters only the `trained` part is changed.
   """
   optimizer = schedule.optimizer()
 
@@ -68,12 +72,14 @@ def make_trainer(loss: Callable, schedule: Schedule, seeds: int) -> Callable:
     rows = jax.random.randint(key(rng, "rows"), (schedule.batch,), 0, count)
     drawn = row_keys(rng, "draws", jnp.arange(schedule.batch))
     batch = jax.tree.map(lambda leaf: leaf[rows], data)
-    value, grads = jax.value_and_grad(loss)(params, batch, drawn)
-    updates, state = optimizer.update(grads, state, params)
-    return optax.apply_updates(params, updates), state, value
+    part = trained.of(params)
+    of_part = lambda part: loss(trained.merged(part, params), batch, drawn)
+    value, grads = jax.value_and_grad(of_part)(part)
+    updates, state = optimizer.update(grads, state, part)
+    return trained.merged(optax.apply_updates(part, updates), params), state, value
 
   step = jax.jit(over_seeds(update, seeds), donate_argnums=(0, 1))
-  begin = jax.jit(over_seeds(optimizer.init, seeds))
+  begin = jax.jit(over_seeds(lambda params: optimizer.init(trained.of(params)), seeds))
   fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 
   def train(name, params, data, keys):
