@@ -42,16 +42,16 @@ CONDITIONS = {
   "image": Condition("image", None, streams=("image",)),
   **{
     f"{mixing}-{100 * mask:.0f}": Condition("short", mixing=mixing, mask=mask)
-    for mixing in MIXINGS
     for mask in (0.0, 0.25, 0.5, 0.75)
+    for mixing in MIXINGS
   },
+  "long-full": Condition("long", "joint-0"),
+  "long-last-75": Condition("long", "joint-0", mask=0.75, last=True),
   "joint-pixels": Condition("short", input="pixels"),
   "joint-objects": Condition("short", text="objects"),
   "frame-objects": Condition("short", mixing="frame", text="objects"),
   "images-and-videos": Condition("short", streams=("video", "image")),
   "images-only": Condition("short", streams=("image",)),
-  "long-full": Condition("long", "joint-0"),
-  "long-last-75": Condition("long", "joint-0", mask=0.75, last=True),
 }
 
 
@@ -161,21 +161,22 @@ class Size:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-# Two colours are told apart in minutes and shapes are not (`ladder`): texts leave shapes out.
+# Fixed by whether the joint encoder, unmasked, reads the order of a text within two minutes (seed 0).
+# With nouns in the texts of events it learned nouns and no order, and with all words far later; 3x3
+# sites of 24 pixels did better than 4x4 of 32. Shapes take longer than colours (`ladder`).
 CPU = Size(
   size=24, objects=(2, 2), texture="still", motion=0.0, apart=2, frames=16, long_frames=64,
   shape_words=False, event_nouns=False, small_words=False, length=8,
   tubelet=(2, 8, 8), width=64, depth=3, heads=2, text_width=48, text_depth=2, joint=64,
   dtype="float32", last=1,
   masks=(0.0, 0.75), images=600, videos=1800, long_videos=600, tests=192,
-  image_steps=80, image_batch=32, steps=300, batch=32, long_steps=100, long_batch=16,
-  rate=3e-3, long_rate=1e-3, part=32,
+  image_steps=80, image_batch=32, steps=450, batch=16, long_steps=100, long_batch=16,
+  rate=1.5e-3, long_rate=7.5e-4, part=32,
 )  # fmt: skip
 
 GPU = Size(
   size=64, objects=(2, 4), texture="weak", motion=1.0, apart=2, frames=16, long_frames=64,
-  shape_words=True, event_nouns=True, small_words=True,
-  length=40,
+  shape_words=True, event_nouns=False, small_words=True, length=40,
   tubelet=(2, 8, 8), width=256, depth=12, heads=4, text_width=128, text_depth=4, joint=256,
   dtype="bfloat16", last=4,
   masks=(0.0, 0.25, 0.5, 0.75), images=6000, videos=6000, long_videos=1500, tests=512,
