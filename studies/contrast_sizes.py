@@ -161,7 +161,7 @@ class Size:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-# Fixed by whether the joint encoder, unmasked, reads the order of a text within two minutes (seed 0).
+# Fixed by whether the joint encoder, unmasked, reads the order of a text in two minutes (seed 0).
 # With nouns in the texts of events it learned nouns and no order, and with all words far later; 3x3
 # sites of 24 pixels did better than 4x4 of 32. Shapes take longer than colours (`ladder`).
 CPU = Size(
