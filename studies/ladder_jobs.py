@@ -25,8 +25,9 @@ from studies.training import (
 from vfe.data.tabletop import baselines
 from vfe.data.tabletop.workers import arrays
 from vfe.data.tabletop.world import heads as rung_heads
+from vfe.models.classifier import Classifier, TokenPool
 from vfe.models.mae import MAE, masked_mse
-from vfe.models.vivit import Classifier, Encoder, TokenPool
+from vfe.models.vivit import Encoder
 from vfe.nn.blocks import Execution
 from vfe.nn.positions import sincos3d
 from vfe.tokens import selection

@@ -58,8 +58,9 @@ def models() -> dict:
   """(kind, model, parameters) by name, as vfe's exports have them."""
   import jax
 
+  from vfe.models.classifier import Classifier
   from vfe.models.mae import MAE, DecoderConfig
-  from vfe.models.vivit import Classifier, EncoderConfig
+  from vfe.models.vivit import EncoderConfig
 
   encoder = EncoderConfig(**ENCODER)
   ones = np.zeros((1, 1), np.int32)

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 from vfe.errors import UserError
 from vfe.interop import videomae
+from vfe.models.classifier import Classifier
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
-from vfe.models.vivit import Classifier, Encoder, EncoderConfig
+from vfe.models.vivit import Encoder, EncoderConfig
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets, tubelets
 

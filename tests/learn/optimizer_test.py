@@ -11,7 +11,8 @@ from vfe.errors import UserError
 from vfe.learn import optimizer
 from vfe.learn.paths import named_leaves
 from vfe.learn.trained import Trained
-from vfe.models.vivit import Classifier, EncoderConfig
+from vfe.models.classifier import Classifier
+from vfe.models.vivit import EncoderConfig
 
 LAYERS = 3
 BASE = dict(base_lr=1e-3, weight_decay=0.0, schedule="constant", b2=0.999)

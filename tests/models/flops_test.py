@@ -10,10 +10,11 @@ import pytest
 from vfe.learn.flops import flops as counted
 from vfe.learn.sharding import make_mesh
 from vfe.models import flops
+from vfe.models.classifier import Classifier
 from vfe.models.mae import MAE, Decoder, DecoderConfig
 from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import TokenizerConfig
-from vfe.models.vivit import Classifier, Encoder, EncoderConfig
+from vfe.models.vivit import Encoder, EncoderConfig
 from vfe.nn.blocks import Execution
 from vfe.stages.planned import planned
 from vfe.tokens.tubes import tubevit

@@ -2,7 +2,6 @@ import dataclasses
 import json
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,16 +9,13 @@ import pytest
 
 from vfe.errors import UserError
 from vfe.models.vivit import (
-  HEAD_EPS,
   IMAGENET_MEAN,
   IMAGENET_STD,
-  Classifier,
   Encoder,
   EncoderConfig,
-  TokenPool,
   normalise,
 )
-from vfe.nn.blocks import Attention, Execution, Mlp
+from vfe.nn.blocks import Execution
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets
 
@@ -84,40 +80,6 @@ def test_freezing_all_leaves_no_gradient(params):
   frozen = Encoder(CONFIG, Execution(first_trained=CONFIG.depth))
   grads = jax.jit(jax.grad(lambda p: frozen.apply(p, PATCHES, SELECTION).sum()))(params)
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
-
-
-@pytest.mark.parametrize("pool", ["mean", "class_attention", "attentive"])
-def test_classifier_has_float32_logits_of_every_head(pool):
-  model = Classifier(CONFIG, {"verb": 5, "noun": 3}, pool, Execution(dtype="bfloat16"))
-  params = jax.jit(model.init)(jax.random.key(0), PATCHES, SELECTION)
-  assert ("norm" in params["params"]["encoder"]) == (pool != "mean")
-  logits = jax.jit(model.apply)(params, PATCHES, SELECTION)
-  assert {name: (x.shape, x.dtype) for name, x in logits.items()} == {
-    "verb": ((2, 5), jnp.float32),
-    "noun": ((2, 3), jnp.float32),
-  }
-  # Heads start at VideoMAE's .02 * .001: every class is equally likely.
-  assert all(np.abs(x).max() < 0.01 for x in logits.values())
-
-
-def test_class_attention_is_over_the_tokens_and_itself():
-  """Against the same layer written down: values are mixed by the learned token's own softmax."""
-  tokens = jnp.asarray(np.random.default_rng(1).standard_normal((2, 6, 8)), jnp.float32)
-  pool = TokenPool(heads=2, mlp=16, joins=True)
-  params = jax.jit(pool.init)(jax.random.key(0), tokens)["params"]
-
-  @jax.jit
-  def written_down(params, tokens):
-    bound = lambda name, module, *args: module.apply({"params": params[name]}, *args)
-    layer_norm = lambda name, x: bound(name, nn.LayerNorm(HEAD_EPS), x)
-    cls = jnp.broadcast_to(params["token"], (2, 1, 8))
-    every = layer_norm("attention_norm", jnp.concatenate([cls, tokens], axis=1))
-    cls += bound("attention", Attention(2), every)[:, :1]
-    cls += bound("mlp", Mlp(16), layer_norm("mlp_norm", cls))
-    return layer_norm("norm", cls)[:, 0]
-
-  found = jax.jit(pool.apply)({"params": params}, tokens)
-  np.testing.assert_allclose(found, written_down(params, tokens), atol=1e-5)
 
 
 def test_config_survives_json():

@@ -1,6 +1,5 @@
 """Stages with a video encoder begin from what others have trained, contrastive towers too."""
 
-import functools
 import pathlib
 
 import jax
@@ -11,7 +10,6 @@ import pytest
 from vfe.errors import UserError
 from vfe.learn.sharding import make_mesh
 from vfe.models.inflate import positions
-from vfe.models.vivit import Classifier, EncoderConfig
 from vfe.stages.classify import ClassifyStage
 from vfe.stages.mae import MAEStage
 from vfe.stages.planned import planned
@@ -81,21 +79,3 @@ def test_tubes_are_for_contrastive_training_only(tiny, contrast_export, tmp_path
   export = contrast_export(tmp_path, tubes=(Tube((4, 4, 4), (4, 8, 8)),), positions="sincos3d")
   with pytest.raises(UserError, match="embeds tubes, which only stages of kind contrast take"):
     begun(ClassifyStage, "finetune", tiny(CLIPS | {"finetune.inputs.encoder": ""}), export)
-
-
-def test_a_mean_is_not_of_class_tokens():
-  """What the heads see does not change when the class token's own output does."""
-  config = EncoderConfig.of("test", 4, 16, (2, 8, 8), cls=True, depth=1)
-  model = Classifier(config, {"label": 3})
-  rng = np.random.default_rng(0)
-  patches = jnp.asarray(rng.integers(0, 256, (1, 8, 384), np.uint8))
-  chosen = jnp.arange(8)[None]
-  params = jax.jit(model.init)(jax.random.key(0), patches, chosen)
-  apply = jax.jit(functools.partial(model.apply, capture_intermediates=True))
-  _, state = apply(params, patches, chosen)
-  tokens = state["intermediates"]["encoder"]["__call__"][0]
-  pooled = state["intermediates"]["pool"]["__call__"][0]
-  mean = tokens[:, 1:].mean(1)
-  expected = (mean - mean.mean(-1, keepdims=True)) / np.sqrt(mean.var(-1, keepdims=True) + 1e-5)
-  assert tokens.shape[1] == 9
-  np.testing.assert_allclose(pooled, expected, atol=1e-5)

@@ -12,7 +12,8 @@ import pytest
 from vfe.learn import sharding
 from vfe.learn.paths import named_leaves
 from vfe.learn.step import gradients
-from vfe.models.vivit import Classifier, EncoderConfig
+from vfe.models.classifier import Classifier
+from vfe.models.vivit import EncoderConfig
 from vfe.stages.planned import planned
 from vfe.train.program import program
 

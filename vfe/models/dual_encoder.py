@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vfe.learn.exports import Export
+from vfe.models.classifier import TokenPool
 from vfe.models.contrastive import INITIAL
 from vfe.models.text import TextConfig, TextEncoder, mean_of_tokens
-from vfe.models.vivit import Encoder, EncoderConfig, Patches, TokenPool, lookup
+from vfe.models.vivit import Encoder, EncoderConfig, Patches, lookup
 from vfe.nn.blocks import Execution
 
 

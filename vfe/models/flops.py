@@ -117,7 +117,7 @@ def decoder(
 
 
 def pooling(config: EncoderConfig, kind: str, tokens: int) -> int:
-  """A pooling of `vfe.models.vivit.POOLS`; a mean is free."""
+  """A pooling of `vfe.models.classifier.POOLS`; a mean is free."""
   if kind == "mean":
     return 0
   joins = kind == "class_attention"  # then the token is one of the keys

@@ -15,7 +15,7 @@ from vfe.evaluate.evaluator import Evaluator
 from vfe.learn.mixup import mix
 from vfe.learn.state import Params
 from vfe.models import flops
-from vfe.models.vivit import Classifier
+from vfe.models.classifier import Classifier
 from vfe.nn.random import key, row_keys
 from vfe.stages.encoder import (
   encoder_config,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from vfe.errors import UserError
 from vfe.learn.exports import Export
-from vfe.models import vivit
+from vfe.models import classifier, vivit
 from vfe.models.inflate import positions
 from vfe.models.vivit import EncoderConfig
 from vfe.nn.blocks import Execution
@@ -153,5 +153,5 @@ class Encoder:
     classes = tokens.shape[1] - selection.shape[1]
     if self.kind != "classifier":
       return tokens[:, classes:].astype(jnp.float32).mean(1)
-    pool = vivit.POOLS[self.model["pool"]](self.config, self.dtype, classes)
+    pool = classifier.POOLS[self.model["pool"]](self.config, self.dtype, classes)
     return pool.apply({"params": params["pool"]}, tokens).astype(jnp.float32)
