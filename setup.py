@@ -55,7 +55,10 @@ setuptools.setup(
     "plan": [f"libtpu; {X86_LINUX}"],
     # Beam holds protobuf below 7, pillow below 13 and beartype below 0.23.
     "beam": ["apache-beam>=2.72"],
-    "test": ["beartype>=0.22", "hypothesis>=6.170", "pytest>=9.2", "ruff>=0.17", "scipy>=1.17"],
+    "test": [
+      "beartype>=0.22", "hypothesis>=6.170", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17",
+      "scipy>=1.17",
+    ],
     "docs": ["mkdocs-material>=9.5"],
   },
   classifiers=[
