@@ -20,7 +20,12 @@ from typing import Any
 from vfe.tools import cli, recipes
 from vfe.tools.plan import amount
 
-RECIPES = ("configs/lvmae_128.py", "configs/lvmae_128.py:size=l")
+# Recipe -> what it cannot be planned without: a folder of BERT, whose shapes are assumed.
+RECIPES = {
+  "configs/lvmae_128.py": (),
+  "configs/lvmae_128.py:size=l": (),
+  "configs/longvivit_256.py": ("--config.image.inputs.text=(a BERT)",),
+}
 CHIPS = ("v5e:1x1", "v5p:1x1x1", "v6e:1x1", "v5e:8x8", "v5p:4x4x4", "v6e:8x8")
 HEAD = (
   "| recipe | stage | chips | batch | parameters | optimiser | temporaries | peak a chip | of |"
@@ -32,6 +37,7 @@ def planned(recipe: str, topology: str, changes: Sequence[str]) -> list[dict[str
   """The plans of all training stages; the largest batch on one chip, else the recipe's own."""
   single = set(topology.partition(":")[2].split("x")) == {"1"}
   extra = ["--fit=batch"] if single else ["--config.mesh.data=1", "--config.mesh.fsdp=-1"]
+  extra += RECIPES.get(recipe, ())
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "plan.json"
     command = [

@@ -225,7 +225,7 @@ def test_masking_and_tuning_the_last_layers_both_take_memory_away():
 )
 def test_what_cannot_be_is_named(name, changes, message):
   with pytest.raises(UserError, match=message):
-    stage(name, changes)
+    stage(name, changes).check()
 
 
 def test_a_stage_of_another_space_than_its_input_is_refused():

@@ -1,4 +1,4 @@
-"""Your own videos and pictures with captions: a vocabulary, two towers, what they are measured by."""
+"""Your own videos and pictures with captions: a vocabulary, two towers, their measures."""
 
 import csv
 import importlib.util
