@@ -26,11 +26,11 @@ UNMASKED = [
 
 @pytest.fixture
 def planned(request, tmp_path):
-  """The plan of one stage of configs/lvmae_128.py."""
+  """The plan of one stage of a recipe."""
 
-  def plan(argument, *flags):
+  def plan(argument, *flags, recipe="lvmae_128"):
     out = tmp_path / "plan.json"
-    config = f"--config=configs/lvmae_128.py:{argument}".rstrip(":")
+    config = f"--config=configs/{recipe}.py:{argument}".rstrip(":")
     command = [sys.executable, "-m", "vfe.tools.plan", config, f"--json={out}", *flags]
     subprocess.run(command, cwd=request.config.rootpath, check=True)
     return json.loads(out.read_text())["plans"][0]
@@ -78,3 +78,11 @@ def test_vit_l_fits_with_sixteen_clips(planned):
 def test_4096_frames_fit_one_chip(planned):
   """32 times the paper's clips."""
   assert planned("frames=4096", *STORED, "--topology=v5e:1x1")["fits"]
+
+
+@pytest.mark.slow
+def test_256_frames_of_vit_l_fit_one_chip_with_four_clips(planned):
+  """LongViViT's long stage: 75 % dropped, the last four layers tuned, the text tower frozen."""
+  flags = "--stage=long", "--config.long.batch=4", "--config.image.inputs.text=(a BERT)"
+  made = planned("", *flags, "--topology=v5e:1x1", recipe="longvivit_256")
+  assert made["fits"] and made["tokens"] == 8192
