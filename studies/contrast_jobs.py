@@ -79,7 +79,7 @@ class Run:
     """Parameters of which all that an earlier condition has are its own.
 
     Positions of images are repeated over time; then what tells time is added. Differences, which
-    images do not have, begin with weights drawn anew.
+    images do not have, begin with weights drawn anew; without videos to train on, with none.
     """
     how = "repeat" if self.condition.input == "pixels" else "central"
     vision = inflated(earlier["vision"], have, self.vision, place="the run before", how=how)
@@ -87,7 +87,7 @@ class Run:
     begun = params | earlier | {"vision": params["vision"] | vision | {"blocks": blocks}}
     if have.frames > 1:
       return begun
-    if how == "central":
+    if how == "central" and "video" in self.condition.streams:
       drawn, kernel = params["vision"]["embed"]["kernel"], vision["embed"]["kernel"]
       kernel = jnp.concatenate([drawn[: len(drawn) // 2], kernel[len(drawn) // 2 :]])
       begun["vision"]["embed"] = vision["embed"] | {"kernel": kernel}
