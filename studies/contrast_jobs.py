@@ -78,16 +78,16 @@ class Run:
   def begun(self, params: Any, earlier: Any, have: EncoderConfig) -> Any:
     """Parameters of which all that an earlier condition has are its own.
 
-    Positions of images are repeated over time; then what tells time is added. Differences, which
-    images do not have, begin with weights drawn anew; without videos to train on, with none.
+    Positions of images are repeated over time; where videos are trained on, what tells time is
+    added, and differences, which images do not have, begin with weights drawn anew.
     """
     how = "repeat" if self.condition.input == "pixels" else "central"
     vision = inflated(earlier["vision"], have, self.vision, place="the run before", how=how)
     blocks = params["vision"]["blocks"] | vision["blocks"]
     begun = params | earlier | {"vision": params["vision"] | vision | {"blocks": blocks}}
-    if have.frames > 1:
+    if have.frames > 1 or "video" not in self.condition.streams:
       return begun
-    if how == "central" and "video" in self.condition.streams:
+    if how == "central":
       drawn, kernel = params["vision"]["embed"]["kernel"], vision["embed"]["kernel"]
       kernel = jnp.concatenate([drawn[: len(drawn) // 2], kernel[len(drawn) // 2 :]])
       begun["vision"]["embed"] = vision["embed"] | {"kernel": kernel}
