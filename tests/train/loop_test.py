@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import threading
 
 import jax
@@ -34,9 +35,12 @@ def losses(stage):
   return np.asarray([line["loss"] for line in lines if "loss" in line])
 
 
+STEPS = 5  # wherever it does not matter: the schedule is in the program, which is compiled once
+
+
 @pytest.fixture
 def five_steps(tiny_pixels):
-  return tiny_pixels({"pretrain.steps": 5, "checkpoint.every": 100})
+  return tiny_pixels({"pretrain.steps": STEPS, "checkpoint.every": 100})
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +50,17 @@ def folder_of_one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def on_one(folder_of_one, tiny_pixels):
-  config = tiny_pixels({"pretrain.steps": 5, "checkpoint.every": 100})
+  config = tiny_pixels({"pretrain.steps": STEPS, "checkpoint.every": 100})
   return losses(make(config, "pretrain", folder_of_one, 1))
 
 
-@pytest.mark.parametrize("mesh", [{"data": 4}, {"data": 1, "fsdp": 4}, {"data": 2, "fsdp": 2}])
+# Each axis alone is program_test's, and with -m slow the loop's too.
+ALONE = ({"data": 4}, {"data": 1, "fsdp": 4})
+
+
+@pytest.mark.parametrize(
+  "mesh", [{"data": 2, "fsdp": 2}, *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ALONE)]
+)
 def test_four_devices_give_the_losses_of_one(mesh, five_steps, on_one, tmp_path):
   five_steps.mesh.update(mesh)
   found = losses(make(five_steps, "pretrain", tmp_path, 4))
@@ -98,12 +108,13 @@ def test_a_run_that_is_never_finite_ends_with_the_step_and_the_remedy(tiny_pixel
   assert "updates skipped so far" in capfd.readouterr().err
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(tiny_pixels, tmp_path):
-  config = tiny_pixels({"pretrain.steps": 2})
-  loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
-  config.model.decoder_depth = 2
+def test_a_checkpoint_of_another_architecture_is_refused(
+  five_steps, on_one, folder_of_one, tmp_path
+):
+  shutil.copytree(folder_of_one, tmp_path, dirs_exist_ok=True)
+  five_steps.model.decoder_depth = 2
   with pytest.raises(UserError, match=r"another architecture.*--redo="):
-    loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
+    loop.train(make(five_steps, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
 
 
 def test_memory_of_the_step_and_its_parameters_are_written_down(on_one, folder_of_one):
@@ -187,13 +198,13 @@ def test_every_way_of_reading_an_array_is_seen(how, reads):
 
 
 def test_nothing_is_read_from_the_device_between_two_lines_of_the_log(tiny_pixels, tmp_path, reads):
-  config = tiny_pixels({"pretrain.steps": 7, "log.every": 3, "checkpoint.every": 3})
+  config = tiny_pixels({"pretrain.steps": STEPS, "log.every": 2, "checkpoint.every": 2})
   found = losses(make(config, "pretrain", tmp_path, 1))
-  assert len(found) == 3 and reads.allowed  # lines at steps 3, 6 and 7
+  assert len(found) == 3 and reads.allowed  # lines at steps 2, 4 and 5
 
 
 def test_the_profiler_switch_leaves_a_trace_of_its_steps(tiny_pixels, tmp_path):
-  config = tiny_pixels({"pretrain.steps": 3, "profile.start": 1, "profile.steps": 1})
+  config = tiny_pixels({"pretrain.steps": STEPS, "profile.start": 1, "profile.steps": 1})
   loop.train(make(config, "pretrain", tmp_path, 1), meta={}, clock=Clock(), yes=True)
   assert any(file.suffix == ".pb" for file in (tmp_path / "profile").rglob("*"))
 
