@@ -174,13 +174,14 @@ CPU = Size(
   rate=1.5e-3, long_rate=7.5e-4, part=32,
 )  # fmt: skip
 
+# By arithmetic, not run: about 6e16 operations in all, ten minutes at 1e14 a second.
 GPU = Size(
   size=64, objects=(2, 4), texture="weak", motion=1.0, apart=2, frames=16, long_frames=64,
   shape_words=True, event_nouns=False, small_words=True, length=40,
-  tubelet=(2, 8, 8), width=256, depth=12, heads=4, text_width=128, text_depth=4, joint=256,
+  tubelet=(2, 8, 8), width=192, depth=12, heads=4, text_width=128, text_depth=4, joint=192,
   dtype="bfloat16", last=4,
   masks=(0.0, 0.25, 0.5, 0.75), images=6000, videos=6000, long_videos=1500, tests=512,
-  image_steps=1500, image_batch=128, steps=2000, batch=64, long_steps=600, long_batch=16,
+  image_steps=1000, image_batch=128, steps=1000, batch=64, long_steps=600, long_batch=16,
   rate=1e-3, long_rate=5e-4, part=16,
 )  # fmt: skip
 
