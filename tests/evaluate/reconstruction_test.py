@@ -74,14 +74,14 @@ def test_a_pass_over_the_data_with_padding(tmp_path):
   assert found["psnr_from_all"] == pytest.approx(20 * math.log10(255), rel=1e-6)
   assert found["kept"] == 0.5 and found["codebook/tokens"] == 4 * 8
   sheet = np.asarray(Image.open(tmp_path / "reconstructions.png"))
-  # two clips of four rows of four frames, 2 px between them and 6 between clips
-  assert sheet.shape == (2 * (4 * 8 + 3 * 2) + 6, 4 * 8 + 3 * 2, 3)
+  # two clips of four rows of four frames, each pixel 12 x 12, with 2 px to the right and below
+  assert sheet.shape == (2 * 4 * 98, 4 * 98, 3)
+  shown = lambda row, column: sheet[98 * row :, 98 * column :][:96:12, :96:12]
   first = outputs(3)
-  np.testing.assert_array_equal(sheet[:8, :8], first["video"][0, 0])
-  np.testing.assert_array_equal(sheet[10:18, :8], first["drawn"][0, 0])
-  np.testing.assert_array_equal(sheet[30:38, :8], first["video"][0, 0])  # kept
-  dark = (first["video"][0, 3] * 0.2).astype(np.uint8)
-  np.testing.assert_array_equal(sheet[30:38, 30:38], dark)
+  np.testing.assert_array_equal(shown(0, 0), first["video"][0, 0])
+  np.testing.assert_array_equal(shown(1, 0), first["drawn"][0, 0])
+  np.testing.assert_array_equal(shown(3, 0), first["video"][0, 0])  # kept
+  np.testing.assert_array_equal(shown(3, 3), (first["video"][0, 3] * 0.2).astype(np.uint8))
 
 
 def test_only_padding_is_nan_not_an_error(tmp_path):

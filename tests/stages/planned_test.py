@@ -70,8 +70,11 @@ def test_an_input_that_is_not_here_is_assumed(tiny, recipe):
   made = planned(tiny(), "finetune", MESH).pretrained
   assert shapes(encoder.pretrained.params["encoder"]) == shapes(made.params["encoder"])
   changes = {"tokenizer.inputs.perceptual": "/not/here", "data.size": 32}
-  judge = planned(recipe("", changes), "tokenizer", MESH).frozen["perceptual"]
-  assert judge["classifier"]["kernel"].shape == (2048, 1000)
+  judged = planned(recipe("", changes), "tokenizer", MESH)
+  assert judged.frozen["perceptual"]["classifier"]["kernel"].shape == (2048, 1000)
+  assert not judged.notes()
+  (note,) = planned(tiny(), "tokenizer", MESH).notes()
+  assert note.startswith("no config.tokenizer.inputs.perceptual (a ResNet-50 folder)")
   stored = {"pretrain.inputs.tokenizer": "", "pretrain.inputs.targets": "/not/here"}
   aligned = {"data.sampling.align": 16, "data.augment.kind": "center", "model.size": "s"}
   clip = planned(recipe("", stored | aligned), "pretrain", MESH).batch_shapes()["clip"]

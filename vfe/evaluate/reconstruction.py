@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from vfe.evaluate.pictures import save, strip
+
 # PSNR of a video that is drawn without any error would be infinite.
 PSNR_LIMIT = 100.0
-GAP = 2
 
 
 def psnr(video: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ class Reconstructions:
     self._clips = clips
     self._psnr: dict[str, list[np.ndarray]] = {"psnr": [], "psnr_from_all": []}
     self._kept: list[np.ndarray] = []
-    self._shown: dict[tuple[int, int], np.ndarray] = {}
+    self._shown: dict[tuple[int, int], list[np.ndarray]] = {}
 
   def collect(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
     """Takes a batch.
@@ -99,40 +100,25 @@ class Reconstructions:
     metrics = {name: _mean(parts) for name, parts in self._psnr.items()}
     metrics |= {"kept": _mean(self._kept), **self._use.measures()}
     if folder is not None and self._shown:
-      from PIL import Image
-
-      sheets = [self._shown[place] for place in sorted(self._shown)]
-      folder.mkdir(parents=True, exist_ok=True)
-      Image.fromarray(stacked(sheets, 3 * GAP)).save(folder / "reconstructions.png")
+      strips = [one for place in sorted(self._shown) for one in self._shown[place]]
+      save(folder / "reconstructions.png", strips)
     return metrics
 
   def _keep(self, place: tuple[int, int], clip: dict[str, np.ndarray]) -> None:
     if len(self._shown) < self._clips or place < max(self._shown):
-      self._shown[place] = contact_sheet(clip)
+      self._shown[place] = _strips(clip)
     if len(self._shown) > self._clips:
       del self._shown[max(self._shown)]
 
 
-def contact_sheet(clip: Mapping[str, np.ndarray], columns: int = 8) -> np.ndarray:
-  """One clip's rows of frames as a picture, uint8; see `Reconstructions.finish`."""
+def _strips(clip: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+  """One clip's rows of frames; see `Reconstructions.finish`."""
   video, mask = clip["video"], clip["mask"]
   scale = [size // cells for size, cells in zip(video.shape[:3], mask.shape, strict=True)]
   for axis, times in enumerate(scale):
     mask = np.repeat(mask, times, axis)
   kept = (video * np.where(mask > 0, 1.0, 0.2)[..., None]).astype(np.uint8)
-  chosen = np.linspace(0, len(video) - 1, min(columns, len(video))).round().astype(int)
-  rows = [video, clip["drawn"], clip["drawn_from_all"], kept]
-  return stacked([_in_a_row(frames[chosen]) for frames in rows], GAP)
-
-
-def stacked(pictures: Sequence[np.ndarray], gap: int) -> np.ndarray:
-  """Pictures of one width under each other, with white between."""
-  space = np.full((gap, *pictures[0].shape[1:]), 255, np.uint8)
-  return np.concatenate([part for picture in pictures for part in (picture, space)][:-1])
-
-
-def _in_a_row(frames: np.ndarray) -> np.ndarray:
-  return stacked(list(frames.swapaxes(1, 2)), GAP).swapaxes(0, 1)
+  return [strip(frames) for frames in (video, clip["drawn"], clip["drawn_from_all"], kept)]
 
 
 def _perplexity(share: np.ndarray) -> float:

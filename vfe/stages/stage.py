@@ -105,6 +105,10 @@ class Stage:
       for stream in self.inputs().values():
         sharding.check_batch(stream.batch, self.setting.mesh, self.config.accumulate)
 
+  def notes(self) -> list[str]:
+    """Lines that a person is told once, before the stage begins."""
+    return []
+
   def batch_shapes(self) -> dict[str, Any]:
     """Shapes of what the loop gives to a step."""
     return {name: stream.shapes() for name, stream in self.inputs().items()}

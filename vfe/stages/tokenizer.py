@@ -48,14 +48,12 @@ class TokenizerStage(Stage):
     )
     self.judge = setting.export("perceptual", "resnet")
 
-  def check(self) -> None:
-    """Says, too, that there is no perceptual loss where none was asked for."""
-    super().check()
-    if self.judge is None:
-      print(
-        f"{self.name}: no config.{self.name}.inputs.perceptual (a ResNet-50 folder), so the "
-        "perceptual loss is off"
-      )
+  def notes(self) -> list[str]:
+    """That there is no perceptual loss, where none was asked for."""
+    if self.judge is not None:
+      return []
+    given = f"config.{self.name}.inputs.perceptual"
+    return [f"no {given} (a ResNet-50 folder), so the perceptual loss is off"]
 
   def inputs(self) -> dict[str, Stream]:
     """Clips of one window."""

@@ -101,6 +101,8 @@ def _stage(config, name, workdir, mesh, clock, yes, command) -> dict[str, Any]:
   begun = hosts.decided(lambda: _begun(folder, name, about))
   stage = _make(config, name, folder, mesh, inputs)
   stage.check()
+  for note in stage.notes():
+    clock.say(f"{name}: {note}")
   if hosts.first():
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / ABOUT, about | (_record(config, command) if not begun else _kept(begun)))
