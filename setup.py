@@ -55,6 +55,8 @@ setuptools.setup(
     "plan": [f"libtpu; {X86_LINUX}"],
     # Beam holds protobuf below 7, pillow below 13 and beartype below 0.23.
     "beam": ["apache-beam>=2.72"],
+    # 100 MB, most of them programs that run with Java; without it figures are not official.
+    "captions": ["pycocoevalcap>=1.2"],
     "test": [
       "beartype>=0.22", "hypothesis>=6.170", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17",
       "scipy>=1.17",
