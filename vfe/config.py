@@ -36,6 +36,12 @@ DATA_MARKS = {
   "raw_caption.json*": "howto100m",
   "caption.json*": "howto100m",
   "captions_msvd.json*": "msvd",
+  "subset_answers.json*": "egoschema",
+  "uid_to_ego4d.json*": "egoschema",
+  "map_vid_vidorID.json*": "nextqa",
+  "mc_question_*.json*": "perception_test",
+  "*_q.json*": "activitynet_qa",
+  "*_qa.json*": "msrvtt_qa",
 }
 # Data sets with official files, which a recipe may name before a folder is given.
 DATA_SETS = tuple(sorted({*DATA_MARKS.values()} - {"shards", "tfds"}))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ml_collections import ConfigDict
 
 from vfe.config import choose
-from vfe.data.captioned import READERS
+from vfe.data import captioned, questions
 from vfe.data.diving48 import list_diving48
 from vfe.data.folder import list_folder
 from vfe.data.listing import Classes, Entry, Listing
@@ -28,7 +28,7 @@ SOURCES = {
   "shards": "vfe.data.shards:open_shards",
   "diving48": "vfe.data.sources:open_diving48",
   "tfds": "vfe.data.tfds.source:open_tfds",
-  **dict.fromkeys(READERS, "vfe.data.sources:open_captioned"),
+  **dict.fromkeys((*captioned.READERS, *questions.READERS), "vfe.data.sources:open_published"),
 }
 
 
@@ -100,15 +100,15 @@ def open_diving48(data: ConfigDict, split: str) -> ListedSource | None:
   return _open_listed(data, split, list_diving48)
 
 
-def open_captioned(data: ConfigDict, split: str) -> ListedSource | None:
-  """A local folder with a video-text data set's own files; see vfe.data.captioned."""
+def open_published(data: ConfigDict, split: str) -> ListedSource | None:
+  """A local folder with a video-text data set's own files: vfe.data.captioned, .questions."""
   return _open_listed(data, split, lambda path: _read(data.source, path, data.get("variant")))
 
 
 @functools.lru_cache(maxsize=1)
 def _read(source: str, path: str, variant: str | None) -> Listing:
   """Kept for the next split of the same data set: reading ten million clips takes minutes."""
-  return READERS[source](path, variant)
+  return {**captioned.READERS, **questions.READERS}[source](path, variant)
 
 
 def required_path(data: ConfigDict) -> str:

@@ -32,8 +32,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from vfe.data import reencode, shards, sources
-from vfe.data.captioned import READERS
+from vfe.data import captioned, questions, reencode, shards, sources
 from vfe.data.record import Source, is_url
 from vfe.data.reencode import Encoding, Job
 from vfe.errors import UserError
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
   """The command line."""
   ours, options = beam.split_options(argv)
   flags = _parse(ours)
-  if flags.variant and flags.source not in READERS:
+  if flags.variant and flags.source not in {*captioned.READERS, *questions.READERS}:
     raise UserError(
       f"--variant={flags.variant}: --source={flags.source} has no variants; leave it out."
     )
