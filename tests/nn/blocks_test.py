@@ -1,10 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vfe.errors import UserError
-from vfe.nn.blocks import Execution, Segment, drop_path, make_stack
+from vfe.nn.blocks import Execution, Segment, Stack, drop_path, make_stack
 from vfe.nn.random import row_keys
 
 WIDTH, DEPTH = 16, 5
@@ -141,3 +142,18 @@ def test_bfloat16_computes_in_bfloat16_on_float32_parameters(params):
 def test_an_unknown_remat_is_named(params):
   with pytest.raises(UserError, match="remat='some' is unknown; use none, dots, full"):
     stack(remat="some").apply(params, TOKENS)
+
+
+class Adding(nn.Module):
+  """Adds what its layer is given, and leaves what it was given."""
+
+  def __call__(self, tokens, drop, keys, where, layer):
+    return tokens + layer, tokens
+
+
+def test_each_layer_is_given_its_own_and_what_all_leave_comes_back():
+  """Over the cut at the first trained layer, too."""
+  adding = Stack(Adding(parent=None), WIDTH, DEPTH, Execution(first_trained=2))
+  tokens, left = jax.jit(adding.apply_with)(jnp.arange(1.0, DEPTH + 1), {}, TOKENS)
+  np.testing.assert_allclose(tokens, TOKENS + 15, atol=1e-5)
+  np.testing.assert_allclose(left, [TOKENS + n for n in (0, 1, 3, 6, 10)], atol=1e-5)

@@ -196,16 +196,35 @@ class Stack:
 
     `where` is given to every block: what it has to know of the tokens besides themselves.
     """
+    return self._run(params, tokens, keys, where, ())[0]
+
+  def apply_with(
+    self,
+    layers: Any,
+    params: Any,
+    tokens: Float[Array, "B N D"],
+    keys: Key[Array, "B"] | None = None,
+    where: Any = None,
+  ) -> tuple[Float[Array, "B N D"], Any]:
+    """`apply`, of blocks that are each given their own of `layers`, a tree of [L, ...] leaves.
+
+    Such a block gives its tokens and something more; that of all layers comes back, too, stacked.
+    """
+    return self._run(params, tokens, keys, where, (layers,))
+
+  def _run(self, params, tokens, keys, where, layers):
     if self.execution.drop_path == 0.0:
       keys = None
     index = jnp.arange(self.depth)
     rates = jnp.linspace(0.0, self.execution.drop_path, self.depth)
+    more = []
     for segment in self.segments():
-      layers = _cut((params, index, rates), segment)
+      of = _cut((params, index, rates, layers), segment)
       if not segment.trained:
-        layers, tokens = jax.lax.stop_gradient((layers, tokens))
-      tokens = self._scan(segment, layers, tokens, keys, where)
-    return tokens
+        of, tokens = jax.lax.stop_gradient((of, tokens))
+      tokens, found = self._scan(segment, of, tokens, keys, where)
+      more.append(found)
+    return tokens, jax.tree.map(lambda *parts: jnp.concatenate(parts), *more)
 
   def segments(self) -> list[Segment]:
     """The runs of equal layers, cut at the first trained one."""
@@ -215,11 +234,12 @@ class Stack:
 
   def _scan(self, segment, layers, tokens, keys, where):
     def layer(tokens, per_layer):
-      params, index, rate = per_layer
+      params, index, rate, own = per_layer
       drawn = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-      return self.block.apply({"params": params}, tokens, rate, drawn, where), None
+      found = self.block.apply({"params": params}, tokens, rate, drawn, where, *own)
+      return found if own else (found, None)
 
-    return jax.lax.scan(_remat(segment.remat)(layer), tokens, layers)[0]
+    return jax.lax.scan(_remat(segment.remat)(layer), tokens, layers)
 
 
 def make_stack(
