@@ -143,7 +143,7 @@ def fields(config: Mapping[str, Any], place: str) -> dict[str, Any]:
   }
 
 
-def open_tokenizer(path: pathlib.Path) -> Any:
+def open_tokenizer(path: str | pathlib.Path) -> Any:
   """The `tokenizers.Tokenizer` of a tokenizer.json.
 
   Raises:

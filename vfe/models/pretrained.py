@@ -5,11 +5,12 @@ import pathlib
 
 from vfe.config import nearest
 from vfe.errors import UserError
-from vfe.interop import bert, clip, resnet, siglip, videomae, vit, vivit
+from vfe.interop import bert, clip, language_model, resnet, siglip, videomae, vit, vivit
 from vfe.learn import exports
 from vfe.learn.exports import Export
 from vfe.models.opened.dual import DualEncoder
 from vfe.models.opened.encoder import Encoder
+from vfe.models.opened.language import LanguageModel
 from vfe.models.opened.text import TextEncoder
 from vfe.models.opened.tokenizer import Tokenizer
 
@@ -17,6 +18,9 @@ HUGGING_FACE = {  # by model_type
   "bert": bert.read_export,
   "clip": clip.read_export,
   "clip_vision_model": clip.read_export,
+  "gemma3_text": language_model.read_export,
+  "llama": language_model.read_export,
+  "qwen3": language_model.read_export,
   "resnet": resnet.read_export,
   "siglip": siglip.read_export,
   "siglip_vision_model": siglip.read_export,
@@ -28,13 +32,13 @@ HUGGING_FACE = {  # by model_type
 
 def load(
   path: str | pathlib.Path, *, dtype: str = "float32"
-) -> Encoder | DualEncoder | TextEncoder | Tokenizer:
+) -> Encoder | DualEncoder | TextEncoder | LanguageModel | Tokenizer:
   """Opens what a stage has trained, or a Hugging Face folder.
 
   Args:
     path: a finished stage's folder (`runs/x/pretrain`), an export (`runs/x/pretrain/export`), or
       a local folder with config.json and model.safetensors of VideoMAE, ViT, ViViT, CLIP or SigLIP
-      (the vision tower), or BERT.
+      (the vision tower), BERT, or a language model: Gemma 3 (text), Llama, Qwen3.
     dtype: of activations and products; parameters and results are float32.
 
   Raises:
@@ -97,5 +101,6 @@ OPENERS = {
   "classifier": Encoder.of,
   "contrast": DualEncoder.of,
   "text": TextEncoder.of,
+  "language": LanguageModel.of,
   "tokenizer": Tokenizer.of,
 }
