@@ -157,6 +157,8 @@ class LanguageModel(nn.Module):
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads more words, the first `count` of each row; gives the logits of the next one.
 
+    There must be room for all that a row ever reads: what goes past the last slot is not kept.
+
     Raises:
       UserError: N is more than the slots of the cache.
     """
