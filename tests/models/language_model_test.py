@@ -100,12 +100,12 @@ def test_gradients_reach_everything_and_padding_makes_no_nans(params):
   """Also of a row that is all padding, with layers computed again."""
   module, mask = LanguageModel(CONFIG, Execution(remat="full")), ALL & (np.arange(2) < 1)[:, None]
 
-  def loss(params):
-    logp = jax.nn.log_softmax(module.apply({"params": params}, IDS, mask)[:, :-1])
-    found = jnp.take_along_axis(logp, jnp.asarray(IDS)[:, 1:, None], axis=2)[:, :, 0]
+  def loss(params, ids, mask):
+    logp = jax.nn.log_softmax(module.apply({"params": params}, ids, mask)[:, :-1])
+    found = jnp.take_along_axis(logp, ids[:, 1:, None], axis=2)[:, :, 0]
     return -jnp.sum(found * mask[:, 1:])
 
-  for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
+  for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(params, IDS, mask)):
     assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0
 
 
