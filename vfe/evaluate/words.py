@@ -1,7 +1,7 @@
 """Words of a sentence much as the Penn Treebank tokenizer gives them, without Java.
 
 `pycocoevalcap` counts the words of Stanford's PTBTokenizer (3.4.1, lower case) without punctuation.
-This is a stand-in where there is no Java; what it is measured to agree on is in docs/video-text.md.
+This is a stand-in where there is no Java; docs/video-text.md says on how much the two agree.
 """
 
 import re

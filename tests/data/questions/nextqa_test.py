@@ -71,11 +71,7 @@ def test_the_official_files_have_the_published_counts(official):
   assert {entry.text["video"] for entry in entries} <= set(paths)
 
 
-def test_the_official_open_ended_files_have_the_published_counts(official):
+def test_the_official_open_ended_file_has_the_published_count(official):
   folder = official("nextqa")
   (folder / "val.csv").symlink_to(folder / "oe_val.csv")
-  (folder / "train.csv.gz").symlink_to(folder / "oe_train.csv.gz")
-  splits = nextqa.list_nextqa(str(folder), "oe").splits
-  assert {name: len(entries) for name, entries in splits.items()} == {
-    "train": 37_523, "validation": 5_343
-  }  # fmt: skip
+  assert len(nextqa.list_nextqa(str(folder), "oe").splits["validation"]) == 5_343
