@@ -75,7 +75,7 @@ def test_no_java_is_said(package, without_java, caplog):
   assert "NOT OFFICIALLY" in caplog.text
 
 
-def test_what_cannot_be_scored_is_refused(package, without_java, monkeypatch):
+def test_what_cannot_be_scored_is_refused(package, without_java):
   with pytest.raises(ValueError, match=r"needs references.*: b\."):
     caption_scores({"a": ["x"]}, {"a": "x", "b": "y"})
   with pytest.raises(ValueError, match="no references"):
@@ -83,12 +83,15 @@ def test_what_cannot_be_scored_is_refused(package, without_java, monkeypatch):
   with pytest.raises(UserError, match="No reference has a word"):
     caption_scores({"a": ["..."]}, {"a": "x"})
   assert np.isnan(caption_scores({}, {})["CIDEr"])
+
+
+def test_without_the_package_its_pip_line_is_told(monkeypatch):
   monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
   with pytest.raises(UserError, match=r"pip install -e '\.\[captions\]'"):
     caption_scores(REFERENCES, GOLDEN["candidates"]["near"])
 
 
-def test_a_java_that_does_not_run_is_told(package, monkeypatch):
+def test_a_java_that_does_not_run_is_told():
   class Silent:
     def tokenize(self, rows):
       return {next(iter(rows)): [""]}
