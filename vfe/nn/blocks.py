@@ -224,7 +224,8 @@ class Stack:
         of, tokens = jax.lax.stop_gradient((of, tokens))
       tokens, found = self._scan(segment, of, tokens, keys, where)
       more.append(found)
-    return tokens, jax.tree.map(lambda *parts: jnp.concatenate(parts), *more)
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *more) if more else None
+    return tokens, joined
 
   def segments(self) -> list[Segment]:
     """The runs of equal layers, cut at the first trained one."""
