@@ -62,7 +62,7 @@ def start(request, tmp_path_factory):
   command += [f"--config.{key}={value}" for key, value in changes.items()]
   env = os.environ | {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
   env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-  env |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # only the first process has a cache
+  env |= {"XLA_FLAGS": request.getfixturevalue("quick_flags")}  # only the first has a cache
 
   def call(workdir):
     file = tmp_path_factory.mktemp("told") / "stderr"

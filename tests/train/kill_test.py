@@ -14,6 +14,7 @@ CHANGES = {
   "pretrain.target": "pixels",
   "pretrain.importance": "difference",
   "pretrain.inputs.targets": "",
+  "tokenizer.batch": 2,
   "tokenizer.steps": 8,
   "tokenizer.discriminator.multipliers": (1,),
   "pretrain.steps": 40,
@@ -29,7 +30,7 @@ def start(request, tmp_path, cache_folder):
   command = [sys.executable, "-m", "vfe.main", "--config=configs/lvmae_128.py:demo"]
   command += [f"--config.{key}={value}" for key, value in changes.items()]
   # One device and one cache of compiled programs for all of them.
-  env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # to compile quickly
+  env = os.environ | {"XLA_FLAGS": request.getfixturevalue("quick_flags")}
   env |= {"JAX_COMPILATION_CACHE_DIR": str(cache_folder / "xla")}
   env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
 

@@ -38,6 +38,7 @@ def planned(request, tmp_path):
   return plan
 
 
+@pytest.mark.slow
 def test_2048_frames_unmasked_fit_four_chips_with_context_parallelism(planned):
   """200,704 tokens, each meeting all: keys and values are gathered, N x N never exists."""
   context = "--config.mesh.data=1", "--config.mesh.context=4"
@@ -46,7 +47,6 @@ def test_2048_frames_unmasked_fit_four_chips_with_context_parallelism(planned):
   assert "all-gather" in {one["kind"] for one in made["traffic"]["collectives"]}
 
 
-@pytest.mark.slow
 def test_512_frames_unmasked_fit_one_chip(planned):
   assert planned("frames=512", *UNMASKED, "--topology=v5e:1x1")["fits"]
 

@@ -39,7 +39,6 @@ def own(path):
     "data.path": str(path),
     "data.max_fault_share": 1.0,
     "stages": ("pretrain", "finetune"),
-    "pretrain.steps": 2,
     "finetune.steps": 3,
   }
 

@@ -92,12 +92,17 @@ def test_an_input_of_another_size_is_refused(finished, tiny):
 
 
 def test_redo_keeps_what_was_made_and_its_followers_are_refused(tmp_path, tiny_pixels):
-  config = tiny_pixels({"stages": ("pretrain", "finetune"), "pretrain.steps": 2})
-  run.recipe(config, workdir=tmp_path, only="pretrain")
-  config = tiny_pixels({"stages": ("pretrain", "finetune"), "pretrain.steps": 3})
-  run.recipe(config, workdir=tmp_path, only="pretrain", redo="pretrain")
-  assert (tmp_path / "pretrain.old-1" / "export" / "export.json").is_file()
-  assert json.loads((tmp_path / "pretrain" / "done.json").read_text())["result"]["steps"] == 3
+  both = {"stages": ("pretrain", "finetune")}
+  run.recipe(tiny_pixels(both), workdir=tmp_path, only="pretrain")
+  again = tiny_pixels(both | {"seed": 1})  # the same program
+  run.recipe(again, workdir=tmp_path, only="pretrain", redo="pretrain")
+  made = {
+    json.loads((tmp_path / folder / "about.json").read_text())["config"]["seed"]: json.loads(
+      (tmp_path / folder / "export" / "export.json").read_text()
+    )["digest"]
+    for folder in ("pretrain.old-1", "pretrain")
+  }
+  assert list(made) == [0, 1] and made[0] != made[1]
 
 
 @pytest.mark.parametrize("flag", ["only", "redo"])

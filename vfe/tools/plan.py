@@ -28,12 +28,14 @@ from vfe.stages import stage_class
 from vfe.tools import cli, recipes
 
 LOCAL = "local"
-# The worker compiles for TPUs on the CPU's JAX: no TPU of this machine is looked for or locked.
+# The worker compiles for TPUs on the CPU's JAX: no TPU of this machine is looked for or locked. A
+# flag of another compiler would end it (LIBTPU_INIT_ARGS has the TPU's).
 COMPILER = {
   "JAX_PLATFORMS": "cpu",
   "TPU_SKIP_MDS_QUERY": "1",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_STDERR_LOG_LEVEL": "3",
+  "XLA_FLAGS": "",
 }
 NOISE = 4000  # characters of the compiler's own messages that are shown when it dies
 
