@@ -166,6 +166,18 @@ def test_light_is_left_as_it_is(light):
   )
 
 
+@pytest.mark.parametrize("matrix", [3, 8, 10, 14, 99])  # reserved, YCgCo, BT.2020's constant, ICtCp
+@pytest.mark.parametrize("pixels", ["yuv420p", "gbrp", "gray"])
+def test_colours_by_a_rule_that_ffmpeg_does_not_know_count_as_unspecified(matrix, pixels):
+  plain, marked = frame(pixels), frame(pixels)
+  marked.colorspace, marked.color_range = matrix, 3
+  box = (0, 0, 50, 50)
+  np.testing.assert_array_equal(shown(marked).whole(), shown(plain).whole())
+  np.testing.assert_array_equal(
+    shown(marked).cut(box, 20, False), shown(plain).cut(box, 20, False)
+  )
+
+
 def test_without_scaling_rgb_is_copied():
   cut = shown(frame("gbrp")).cut((3, 5, 43, 45), 40, False)
   np.testing.assert_array_equal(cut, painting()[5:45, 3:43])

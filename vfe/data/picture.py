@@ -19,7 +19,9 @@ from jaxtyping import UInt8
 
 from vfe.data.augment import Box
 
-_UNSPECIFIED = 2  # AVCOL_TRC_UNSPECIFIED, AVCOL_PRI_UNSPECIFIED
+_UNSPECIFIED = 2  # AVCOL_SPC_, AVCOL_TRC_ and AVCOL_PRI_UNSPECIFIED
+_MATRICES = {0, 1, 2, 4, 5, 6, 7, 9}  # AVCOL_SPC_, those that the scaler knows
+_RANGES = {0, 1, 2}  # AVCOL_RANGE_
 _SCALING = "bilinear+accurate_rnd+bitexact"
 
 
@@ -32,7 +34,7 @@ class Picture:
   """
 
   def __init__(self, frame: av.VideoFrame, screen: Screen):
-    self._frame, self._screen = frame, screen
+    self._frame, self._screen = _described(frame), screen
     self.transposed, self._mirrored, self._upset = screen.turn(frame)
     width, height = screen.size
     self.shape = (width, height, 3) if self.transposed else (height, width, 3)
@@ -142,8 +144,6 @@ class _Cutter:
     )  # fmt: skip
 
   def __call__(self, frame: av.VideoFrame) -> list[UInt8[np.ndarray, "S S"]]:
-    # What is not known of these is no reason to refuse a frame, and light is left as it is.
-    frame.color_trc = frame.color_primaries = _UNSPECIFIED
     self._in.push(frame)
     cut = self._out.pull()
     green, blue, red = (
@@ -151,6 +151,19 @@ class _Cutter:
       for plane in cut.planes
     )
     return [red, green, blue]
+
+
+def _described(frame: av.VideoFrame) -> av.VideoFrame:
+  """The frame without what FFmpeg would refuse it for: colours by rare rules count as unspecified.
+
+  Of light (transfer, primaries) nothing is said, as nothing is converted.
+  """
+  frame.color_trc = frame.color_primaries = _UNSPECIFIED
+  if frame.colorspace not in _MATRICES:
+    frame.colorspace = _UNSPECIFIED
+  if frame.color_range not in _RANGES:
+    frame.color_range = 0
+  return frame
 
 
 def _kind(frame: av.VideoFrame) -> tuple[str, int, int, int, int]:

@@ -14,7 +14,8 @@ Both give the same frames, bit for bit. Frames are counted in presentation order
 frame rate needs no care; a record's (start, end) are seconds from the file's start, as a player
 shows them, and pick the frames with start <= time < end. Edit lists and the display matrix
 (rotation, mirroring) are applied; the pixels' aspect ratio is noted, not applied. Colours go by
-the stream's matrix and range; where it names none, by BT.601 and the limited range.
+the stream's matrix and range; where it names none that FFmpeg scales by, by BT.601 and the limited
+range.
 
 The index of a file is kept for the process (the last 64 files, by path, size and time of change).
 Faults are in `vfe.data.faults`.
