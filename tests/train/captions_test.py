@@ -29,7 +29,8 @@ def folder(tmp_path_factory):
     encode(video, folder / f"{i}.mp4")
     said = [f"a {colour} wall", f"someone films a {colour} wall"]
     split = "validation" if i > 1 else "train"
-    rows.append({"path": f"{i}.mp4", "captions": said, "label_colour": colour, "split": split})
+    labels = {"label_colour": colour, "label_size": "small"}  # of which one is asked for
+    rows.append({"path": f"{i}.mp4", "captions": said, "split": split, **labels})
   for i in range(2):
     Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"p{i}.png")
   pictures = [{"path": f"p{i}.png", "captions": ["noise"]} for i in range(2)]

@@ -67,7 +67,7 @@ def classes(stage: Any) -> Evaluator:
     video = _embedded(stage, params, clip["video"])
     return {config.head: zero_shot.probabilities(video, by_class, scale)}
 
-  return Evaluator("zero_shot", stream, predict, lambda: Classification(source))
+  return Evaluator("zero_shot", stream, predict, lambda: Classification(source, (config.head,)))
 
 
 def _data(stage: Any, key: str, changes: Any) -> Any:
