@@ -8,7 +8,7 @@
 Hardware: TPUs, as many as `python -m vfe.tools.plan --config=configs/longvivit_256.py` says.
 Expect:   MSR-VTT text to video R@1 29.9 of the short stage with ViT-L at 75 % masked, 31.9 unmasked
           (paper, Table 2); its data are private.
-Try:      configs/longvivit_256.py:demo, 10 minutes on 2 CPU cores.
+Try:      configs/longvivit_256.py:demo, 8 minutes on 2 CPU cores.
 
 Arguments after a colon: `demo`; size=s|b|l; frames= of the long stage (128 with size=b in the
 paper); masked= share of the tokens that the video stages drop in training; data=tabletop, or a
