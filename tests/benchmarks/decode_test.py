@@ -43,3 +43,8 @@ def test_every_reader_and_the_pipeline_are_asked_for_as_much(made):
 def test_originals_shorter_than_a_clip_are_refused(tmp_path):
   with pytest.raises(decode.UserError, match=r"^--frames=60: a strided clip takes 61"):
     decode.main(["--frames=60", f"--folder={tmp_path}"])
+
+
+def test_clips_that_make_no_whole_batches_are_refused(tmp_path):
+  with pytest.raises(decode.UserError, match=r"^--clips=3: a batch has 2; use a multiple of it"):
+    decode.main(["--clips=3", f"--folder={tmp_path}"])
