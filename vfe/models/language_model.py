@@ -1,6 +1,7 @@
 """The language model: one decoder that is Gemma 3, Llama or Qwen3, by its config."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 from vfe.config import choose
 from vfe.errors import UserError
 from vfe.interop import language_model as hugging_face
-from vfe.nn.blocks import Execution, Stack
+from vfe.nn.blocks import Between, Execution, Stack
 from vfe.nn.causal import ALL, NEVER
 from vfe.nn.decoder import GATES, DecoderBlock, Layer, Places, RMSNorm, by_mask
 from vfe.nn.rotary import Rope
+
+WORDS = 32  # whose logits are held at once: a vocabulary has up to 262,144 words
 
 # Llama's shapes of models that a demo can train; real ones come from folders.
 SIZES = {
@@ -145,15 +148,52 @@ class LanguageModel(nn.Module):
     if not config.tied:
       self.head = self.param("head", init, (config.vocabulary, config.width))
 
-  def __call__(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B L V"]:
+  def __call__(
+    self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"], between: Between | None = None
+  ) -> Float[Array, "B L V"]:
     """Logits of the word after each. No word sees padding, whose own logits mean nothing.
 
-    Padding stands before or behind the words: rotary positions count words only.
+    Padding stands before or behind the words: rotary positions count words only. `between` is what
+    is done to the tokens between the blocks, by which they can look at something else.
     """
-    return self.logits(self._run(self.embed(ids), by_mask(mask), None)[0])
+    return self.logits(self._run(self.embed(ids), by_mask(mask), None, between)[0])
+
+  def log_likelihood(
+    self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"], between: Between | None = None
+  ) -> Float[Array, "B L"]:
+    """float32, of each word after those before it; 0 of the first one, and of padding.
+
+    The logits of `WORDS` words at once are held, and made again in the backward pass.
+    """
+    tokens = self._run(self.embed(ids), by_mask(mask), None, between)[0]
+    # The word before the first of a row is padding, or none.
+    known = mask & jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
+    found = self._likelihood(tokens[:, :-1], ids[:, 1:])
+    return jnp.where(known, jnp.pad(found, ((0, 0), (1, 0))), 0.0)
+
+  @nn.nowrap
+  def _likelihood(self, tokens: Float[Array, "B N D"], words: Int[Array, "B N"]) -> Any:
+    n = words.shape[1]
+    split = lambda x: jnp.moveaxis(
+      jnp.pad(x, [(0, 0), (0, -n % WORDS), *[(0, 0)] * (x.ndim - 2)])
+      .reshape(len(x), -1, WORDS, *x.shape[2:]), 1, 0
+    )  # fmt: skip
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def some(of):
+      logits, words = self.logits(of[0]), of[1]
+      own = jnp.take_along_axis(logits, words[:, :, None], axis=-1)[:, :, 0]
+      return own - jax.nn.logsumexp(logits, axis=-1)
+
+    found = jax.lax.map(some, (split(tokens), split(words)))
+    return jnp.moveaxis(found, 0, 1).reshape(len(words), -1)[:, :n]
 
   def read(
-    self, ids: Int[Array, "B N"], count: Int[Array, "B"], cache: Cache
+    self,
+    ids: Int[Array, "B N"],
+    count: Int[Array, "B"],
+    cache: Cache,
+    between: Between | None = None,
   ) -> tuple[Float[Array, "B V"], Cache]:
     """Reads more words, the first `count` of each row; gives the logits of the next one.
 
@@ -169,7 +209,7 @@ class LanguageModel(nn.Module):
     positions = cache.length[:, None] + place
     own = jnp.where(place < count[:, None], positions, NEVER)
     past = jnp.where(slot < cache.length[:, None], slot, NEVER)
-    tokens, new = self._run(self.embed(ids), Places(positions, own, past), cache)
+    tokens, new = self._run(self.embed(ids), Places(positions, own, past), cache, between)
     last = jnp.maximum(count - 1, 0)[:, None, None]
     tokens = jnp.take_along_axis(tokens, last, axis=1)
     return self.logits(tokens)[:, 0], cache.extended(new, count)
@@ -190,11 +230,11 @@ class LanguageModel(nn.Module):
     cap = self.config.logit_cap
     return cap * jnp.tanh(found / cap) if cap else found
 
-  def _run(self, tokens, places: Places, cache: Cache | None):
+  def _run(self, tokens, places: Places, cache: Cache | None, between: Between | None):
     """The blocks: tokens, and the keys and values of all layers, [L, B, N, G, d] each."""
     past = None if cache is None else (cache.keys, cache.values)
     layers = Layer(*per_layer(self.config), past)
-    return self._stack().apply_with(layers, self.blocks, tokens, where=places)
+    return self._stack().apply_with(layers, self.blocks, tokens, places, between)
 
   @nn.nowrap
   def _stack(self) -> Stack:

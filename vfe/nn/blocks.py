@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -59,6 +59,15 @@ class Segment:
   stop: int
   remat: str
   trained: bool
+
+
+class Between(NamedTuple):
+  """What is done to the tokens before every `every`-th block of a stack, the first one included:
+  run(tokens, own), `own` its part of `layers`, a tree of [ceil(L / every), ...] leaves."""
+
+  every: int
+  layers: Any
+  run: Callable
 
 
 class Attention(nn.Module):
@@ -203,14 +212,38 @@ class Stack:
     layers: Any,
     params: Any,
     tokens: Float[Array, "B N D"],
-    keys: Key[Array, "B"] | None = None,
     where: Any = None,
+    between: Between | None = None,
   ) -> tuple[Float[Array, "B N D"], Any]:
     """`apply`, of blocks that are each given their own of `layers`, a tree of [L, ...] leaves.
 
     Such a block gives its tokens and something more; that of all layers comes back, too, stacked.
+    `between` is done to the tokens on their way.
     """
-    return self._run(params, tokens, keys, where, (layers,))
+    if between is None:
+      return self._run(params, tokens, None, where, (layers,))
+    return self._in_groups((params, layers), tokens, where, between)
+
+  def _in_groups(self, stacked, tokens, where, between):
+    """Scans groups of `every` blocks; those that are left over are a last, shorter group."""
+    every, whole = between.every, self.depth // between.every
+    run = _remat(self.execution.remat)(between.run)
+
+    def group(tokens, of):
+      own, (params, layers) = of
+      stack = dataclasses.replace(self, depth=len(jax.tree.leaves(of[1])[0]))
+      return stack.apply_with(layers, params, run(tokens, own), where)
+
+    split = lambda leaf: leaf[: whole * every].reshape(whole, every, *leaf.shape[1:])
+    last = lambda leaf: leaf[whole * every :]
+    first = jax.tree.map(lambda leaf: leaf[:whole], between.layers)
+    tokens, found = jax.lax.scan(group, tokens, (first, jax.tree.map(split, stacked)))
+    found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    if whole * every == self.depth:
+      return tokens, found
+    own = jax.tree.map(lambda leaf: leaf[whole], between.layers)
+    tokens, rest = group(tokens, (own, jax.tree.map(last, stacked)))
+    return tokens, jax.tree.map(lambda *parts: jnp.concatenate(parts), found, rest)
 
   def _run(self, params, tokens, keys, where, layers):
     if self.execution.drop_path == 0.0:

@@ -1,0 +1,160 @@
+"""A frozen video encoder and a frozen language model, with what is trained between them.
+
+LongViViT's second half (arXiv 2312.07395, 3.3): tokens of the encoder are averaged over time, a
+resampler makes a fixed few of them, at which the language model looks through a bridge.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+
+from vfe.config import choose
+from vfe.models import resampler
+from vfe.models.bridge import Bridge, BridgeConfig
+from vfe.models.generation import Choice, Written, generate
+from vfe.models.language_model import Cache, LanguageConfig, LanguageModel
+from vfe.models.resampler import Resampler, ResamplerConfig
+from vfe.models.vivit import Encoder, EncoderConfig
+from vfe.nn.blocks import Between, Execution
+from vfe.nn.random import key
+from vfe.tokens import selection
+from vfe.tokens.layout import Layout
+from vfe.tokens.pooling import mean_over_time
+from vfe.tokens.tubelets import gather_tubelets
+
+Params = Any
+
+
+def _all(tokens, chosen, layout):
+  del chosen, layout
+  return tokens, jnp.ones(tokens.shape[:2], bool)
+
+
+# What of a clip's tokens the resampler reads: (tokens, selection, layout) -> (tokens, which are).
+POOLS = {"time": mean_over_time, "none": _all}
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoLanguageConfig:
+  """What the model is. `dataclasses.asdict` of it is JSON-able, `from_dict` reads that.
+
+  pool    "time": the mean over time of each site; "none": every token of the encoder
+  masked  the share of a clip's tokens that is dropped at random, in training and afterwards
+  """
+
+  encoder: EncoderConfig
+  language: LanguageConfig
+  resampler: ResamplerConfig
+  bridge: BridgeConfig
+  pool: str = "time"
+  masked: float = 0.0
+
+  def __post_init__(self):
+    choose(POOLS, self.pool, "pool")
+
+  @classmethod
+  def from_dict(cls, fields: Mapping[str, Any]) -> "VideoLanguageConfig":
+    """The inverse of `dataclasses.asdict`, also of what JSON makes of that."""
+    parts = {
+      "encoder": EncoderConfig.from_dict(fields["encoder"]),
+      "language": LanguageConfig.from_dict(fields["language"]),
+      "resampler": ResamplerConfig(**fields["resampler"]),
+      "bridge": BridgeConfig(**fields["bridge"]),
+    }
+    return cls(**(dict(fields) | parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoLanguage:
+  """The computation; parameters are given: `params` {resampler, bridge}, which are trained, and
+  `frozen` {encoder, language}, to which no gradient goes.
+
+  vision and language say how the encoder and all the rest are run.
+  """
+
+  config: VideoLanguageConfig
+  vision: Execution
+  language: Execution
+
+  def init(self, rng: Key[Array, ""]) -> Params:
+    """Fresh parameters of what is trained, float32."""
+    return {
+      "resampler": resampler.init(self.config.resampler, key(rng, "resampler")),
+      "bridge": self._bridge.init(key(rng, "bridge")),
+    }
+
+  def layout(self, frames: int) -> Layout:
+    """Of clips of so many frames, which stand at the beginning of the encoder's own."""
+    encoder = self.config.encoder
+    return Layout.of_video(frames, encoder.size, encoder.tubelet)
+
+  def chosen(self, keys: Key[Array, "B"], frames: int) -> Int[Array, "B K"]:
+    """The tokens of clips that enter; one key a row says which are dropped."""
+    layout, masked = self.layout(frames), self.config.masked
+    if not masked:
+      return selection.everything(len(keys), layout.size)
+    if self.config.encoder.mixing == "joint":
+      return selection.random(keys, layout.size, selection.visible(layout.size, masked))
+    return selection.random_of_frames(keys, layout, selection.visible(layout.per_frame, masked))
+
+  def features(
+    self, frozen: Params, video: UInt8[Array, "B T H W 3"], keys: Key[Array, "B"]
+  ) -> tuple[Float[Array, "B S V"], Bool[Array, "B S"]]:
+    """What the resampler reads of clips, and which of it is there."""
+    layout, chosen = self.layout(video.shape[1]), self.chosen(keys, video.shape[1])
+    patches = gather_tubelets(video, layout, chosen)  # no other is ever embedded
+    run = dataclasses.replace(self.vision, first_trained=self.config.encoder.depth)
+    encoder = Encoder(self.config.encoder, run)
+    tokens = encoder.apply({"params": frozen["encoder"]}, patches, chosen, frames=layout.grid[0])
+    tokens = tokens[:, -chosen.shape[1] :]  # without class tokens
+    return jax.lax.stop_gradient(POOLS[self.config.pool](tokens, chosen, layout))
+
+  def looking(
+    self, params: Params, features: Float[Array, "B S V"], there: Bool[Array, "B S"]
+  ) -> Between:
+    """What lets the language model look at these features."""
+    module = Resampler(self.config.resampler, self.language)
+    latents = module.apply({"params": params["resampler"]}, features, there)
+    return self._bridge.between(params["bridge"], latents, jnp.ones(latents.shape[:2], bool))
+
+  def log_likelihood(
+    self,
+    frozen: Params,
+    ids: Int[Array, "R L"],
+    mask: Bool[Array, "R L"],
+    looking: Between | None,
+  ) -> Float[Array, "R L"]:
+    """Of each word after those before it; without `looking`, of the language model alone.
+
+    R is a multiple of the clips: neighbouring rows are about the same one.
+    """
+    words = {"params": jax.lax.stop_gradient(frozen["language"])}
+    return self._words.apply(words, ids, mask, looking, method="log_likelihood")
+
+  def generate(
+    self,
+    frozen: Params,
+    ids: Int[Array, "R P"],
+    mask: Bool[Array, "R P"],
+    looking: Between | None,
+    choice: Choice,
+    rng: Key[Array, ""] | None = None,
+  ) -> Written:
+    """Writes on from prompts; see `vfe.models.generation.generate`."""
+    words = {"params": frozen["language"]}
+    read = lambda *given: self._words.apply(words, *given, looking, method="read")
+    slots = ids.shape[1] + choice.words
+    cache = Cache.empty(self.config.language, len(ids), slots, self.language.dtype)
+    return generate(read, cache, ids, mask, choice, rng)
+
+  @property
+  def _bridge(self) -> Bridge:
+    return Bridge(self.config.bridge, self.language.dtype)
+
+  @property
+  def _words(self) -> LanguageModel:
+    return LanguageModel(self.config.language, self.language)
