@@ -24,7 +24,9 @@ def test_a_question_is_a_record_with_its_text(questions):
   questions.add_open("test", video, asked(), ["yes", None, " yes ", "it is"])
   choice, unbound = questions.listing().splits["test"]
   same = {"id": "q1", "video": "a", "type": "W"}
-  assert choice.text == same | {"question": "who is it", "options": ("she", "he"), "answer": 1}
+  assert choice.text == same | {
+    "question": "who is it", "options": ("she", "he"), "answer": 1, "answers": ("he",)
+  }  # fmt: skip
   assert unbound.text == same | {"question": "who?", "answers": ("yes", "it is")}
   assert (choice.path, choice.start, choice.end) == (video, 1.0, 2.5)
 
@@ -32,7 +34,8 @@ def test_a_question_is_a_record_with_its_text(questions):
 @pytest.mark.parametrize("unknown", [None, -1, "-1"])
 def test_an_answer_that_is_not_published_is_minus_one(questions, unknown):
   questions.add_choice("test", "a.mp4", asked(), ["she", "he"], unknown)
-  assert questions.listing().splits["test"][0].text["answer"] == -1
+  text = questions.listing().splits["test"][0].text
+  assert text["answer"] == -1 and text["answers"] == ()
 
 
 @pytest.mark.parametrize("options", [[], ["one"], ["one", " "], ["one", None, "two"]])

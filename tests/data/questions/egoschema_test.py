@@ -30,7 +30,7 @@ def test_the_subset_is_validation_and_all_are_test(make, config):
   assert answers(subset) == [3, 0]
   assert subset[0].text == {
     "id": "u-1", "video": "u-1", "question": "What of u-1?", "type": "", "answer": 3,
-    "options": tuple(f"C does {i} ." for i in range(5)),
+    "options": tuple(f"C does {i} ." for i in range(5)), "answers": ("C does 3 .",),
   }  # fmt: skip
   everything = sources.open_source(config("egoschema", folder, "full"), "validation")
   assert answers(everything) == [3, -1, 0]

@@ -27,6 +27,7 @@ def test_multiple_choice(make, config, caplog):
   assert source[0].text == {
     "id": "401_6", "video": "401", "question": "how do the men play", "type": "CH", "answer": 2,
     "options": ("roll it", "tap", "strum the string", "hit", "pat"),
+    "answers": ("strum the string",),
   }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def test_questions_and_their_areas(make, config, caplog):
   assert [source[i].text["answer"] for i in range(len(source))] == [1, -1]
   assert source[0].text == {
     "id": "7", "video": "video_1", "question": "What falls?", "type": "physics", "answer": 1,
-    "options": ("a cup", "a pen", "none"),
+    "options": ("a cup", "a pen", "none"), "answers": ("a pen",),
   }  # fmt: skip
   assert "question 2: no id; left out, as are 1 other rows" in caplog.text
 

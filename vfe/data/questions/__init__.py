@@ -3,9 +3,9 @@
     READERS[name](path, variant) -> Listing of the questions whose videos are there
 
 Every entry is a question. Its text has `id` and `video`, as the data set names them, `question` and
-`type`, '' where there are no types; multiple choice has `options` and `answer`, the right one's
-number from 0 or -1 where it is not published; open-ended questions have `answers`, all that count
-as right. docs/video-text.md lists the files.
+`type`, '' where there are no types, and `answers`, all that count as right, none where they are not
+published; multiple choice also has `options` and `answer`, the right one's number from 0 or -1.
+`vfe.data.questions.options` makes a choice of open-ended ones. docs/video-text.md lists the files.
 """
 
 from __future__ import annotations

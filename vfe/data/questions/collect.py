@@ -51,7 +51,9 @@ class Questions(Clips):
         f"{question.place}: answer {answer!r} is not one of its {len(choices)} options, numbered "
         f"0 to {len(choices) - 1}."
       )
-    self._add(split, file, question, {"options": choices, "answer": number}, span)
+    answers = choices[number : number + 1] if number >= 0 else ()
+    rest = {"options": choices, "answer": number, "answers": answers}
+    self._add(split, file, question, rest, span)
 
   def add_open(self, split: str, file: str, question: Question, answers: Sequence[Any]) -> None:
     """An open-ended question; one without any answer is left out and counted."""
