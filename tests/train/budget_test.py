@@ -10,6 +10,7 @@ import pytest
 from vfe.data.sources import ListedSource
 from vfe.data.spec import ClipSpec
 from vfe.data.streams import Stream
+from vfe.data.text import Text
 from vfe.learn import sharding
 from vfe.train.budget import TIMED, Budget, size
 from vfe.train.feed import Feed
@@ -45,9 +46,11 @@ class Numbered(Stream):
       yield host | {"row": np.full((8, 1 << 15), number, np.int32)}
 
 
-def made(now, *, workers=0, buffer=2, seconds=1.0):
-  source, spec = ListedSource("made", {}, []), ClipSpec(frames=16, size=8)
-  stream = Numbered(source, spec, 8, workers, buffer, now=now, seconds=seconds)
+CLIPS = ClipSpec(frames=16, size=8)
+
+
+def made(now, *, workers=0, buffer=2, seconds=1.0, spec=CLIPS):
+  stream = Numbered(ListedSource("made", {}, []), spec, 8, workers, buffer, now=now, seconds=seconds)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   return Feed({"clip": stream}, mesh, seed=0, start=0, max_fault_share=0.0, say=print)
 
@@ -91,6 +94,14 @@ def test_the_budget_is_said_once_with_the_remedy_where_data_are_short(now, step,
   wanted = f"wants {128 / step:,.0f} frames/s, the pipeline gives about 128; its buffers take up to"
   assert wanted in line
   assert ("raise data.workers" in line) == waits
+
+
+def test_texts_alone_are_counted_as_such(now):
+  feed = made(now, spec=ClipSpec.of_text(Text("words", 8)))
+  next(feed)
+  line = Budget(feed, print, now).text(wants=2.0)
+  assert "the step wants 16 texts/s, the pipeline gives about 8;" in line
+  assert line.endswith("raise data.workers")
 
 
 def test_sizes_for_a_person():

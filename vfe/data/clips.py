@@ -13,10 +13,12 @@ from vfe.data.faults import Fault, FaultError
 from vfe.data.record import Source, VideoRecord
 from vfe.data.sampling import Sample, Sampling, Times
 from vfe.data.spec import ClipSpec
-from vfe.data.text import caption_of, captions_of
 from vfe.errors import UserError
 
 REPLACEMENTS = 16  # other videos that are tried in place of an unreadable one
+SILENT = decode.Clip(np.zeros((0, 0, 0, 3), np.uint8), start=0, repeated=0)  # of a text alone
+
+Texts = Sequence[Mapping[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +29,14 @@ class Served:
     record: index of the record that is shown.
     labels: the record's classes by head.
     clips: uint8[T, S, S, 3] each, with start and repeated; none if the video cannot be read.
-    captions: of each clip where the spec wants text: one in training, at evaluation the first C.
+    texts: of each clip where the spec wants text: the arrays of its row.
     fault: of the record `faulty`, which could not be read; -1 where all is well.
   """
 
   record: int
   labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
   clips: Sequence[decode.Clip] = ()
-  captions: Sequence[Sequence[str]] = ()
+  texts: Texts = ()
   fault: Fault = Fault.NONE
   faulty: int = -1
 
@@ -43,14 +45,12 @@ class Served:
 class Reader(Protocol):
   """Decodes what a slot names. `views` are the wanted ones of the slot's rows.
 
-  captions is () where a row carries one caption, (C,) where it carries C.
+  training: whether what it serves is by chance.
   """
 
   source: Source
   spec: ClipSpec
-
-  @property
-  def captions(self) -> tuple[int, ...]: ...
+  training: bool
 
   def __call__(self, slot: Any, views: Sequence[int]) -> Served: ...
 
@@ -66,7 +66,7 @@ class TrainReader:
 
   source: Source
   spec: ClipSpec
-  captions = ()
+  training = True
 
   def __call__(self, slot: tuple[int, Sequence[int]], views: Sequence[int]) -> Served:
     record, words = slot
@@ -91,11 +91,11 @@ class TrainReader:
       return [spec.augment.crop(np.random.default_rng([*words, 1, view]), height, width, spec.size)
               for view in views]
 
-    def captions(record: VideoRecord) -> list[list[str]]:
+    def texts(record: VideoRecord) -> Texts:
       draws = (np.random.default_rng([*words, 3, view]) for view in views)
-      return [[caption_of(record, spec.text.key, rng)] for rng in draws]
+      return [spec.text.row(record, rng) for rng in draws]
 
-    return _serve(self, record, spec.sampling, np.random.default_rng([*words, 0]), crops, captions)
+    return _serve(self, record, spec.sampling, np.random.default_rng([*words, 0]), crops, texts)
 
   def _others(self, record: int, words: Sequence[int]) -> list[int]:
     """Distinct records other than this one, in the order in which they are tried."""
@@ -111,10 +111,7 @@ class EvalReader:
 
   source: Source
   spec: ClipSpec
-
-  @property
-  def captions(self) -> tuple[int, ...]:
-    return (self.spec.text.captions,) if self.spec.text else ()
+  training = False
 
   def __call__(self, slot: int, views: Sequence[int]) -> Served:
     spec = self.spec
@@ -122,11 +119,11 @@ class EvalReader:
     def crops(height: int, width: int) -> list[augment.Crop]:
       return augment.spatial_crops(height, width, spec.size, spec.eval_crops)
 
-    def captions(record: VideoRecord) -> list[tuple[str, ...]]:
-      return [captions_of(record, spec.text.key)[: spec.text.captions]] * len(views)
+    def texts(record: VideoRecord) -> Texts:
+      return [spec.text.row(record, None)] * len(views)
 
     try:
-      served = _serve(self, slot, spec.sampling, None, crops, captions, clips=spec.eval_clips)
+      served = _serve(self, slot, spec.sampling, None, crops, texts, clips=spec.eval_clips)
     except FaultError as error:
       return Served(slot, fault=error.fault, faulty=slot)
     return dataclasses.replace(served, clips=[served.clips[view] for view in views])
@@ -138,7 +135,7 @@ class BlockReader:
 
   source: Source
   spec: ClipSpec
-  captions = ()
+  training = False
 
   def __call__(self, slot: tuple[int, int], views: Sequence[int]) -> Served:
     del views  # a block has one
@@ -172,11 +169,13 @@ def _serve(
   sampling: Sampling,
   rng: np.random.Generator | None,
   crops: Callable[[int, int], Sequence[augment.Crop]],
-  captions: Callable[[VideoRecord], Sequence[Sequence[str]]],
+  texts: Callable[[VideoRecord], Texts],
   clips: int = 1,
 ) -> Served:
   record, spec = reader.source[index], reader.spec
-  said = captions(record) if spec.text else ()
+  said = texts(record) if spec.text else ()
+  if not spec.frames:
+    return Served(index, record.labels, [SILENT] * len(said), said)
   views = decode.read_views(
     record,
     spec.frames,

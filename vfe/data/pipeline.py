@@ -62,7 +62,8 @@ def train_dataset(
     repeated (how many frames repeat the last one of a short video), fault (0: none) and faulty
     (index of the record that could not be read and was replaced, or -1); label, a dict of int32[b]
     by head; with spec.stored also codes uint8[b, N, d] and importance float32[b, N]; with
-    spec.text also text, a dict of ids int32[b, L] and mask bool[b, L] of one caption.
+    spec.text also text, a dict of the arrays that it says: of a `Text` ids int32[b, L] and mask
+    bool[b, L] of one caption. A spec of texts alone gives no video.
 
   Iterating raises UserError where neither a video nor its replacements can be read, or a video has
   no caption.
@@ -88,11 +89,11 @@ def eval_dataset(
 ) -> grain.MapDataset:
   """Every record once, in order, its eval_clips x eval_crops views in consecutive rows.
 
-  Elements are those of `train_dataset`, but for text: ids int32[b, C, L] and mask bool[b, C, L] of
-  the record's first C captions, all False where it has fewer. The last step is padded with rows
-  whose `valid` is False, so every process has the same number of steps. The rows of an unreadable
-  video are not valid either and carry its fault: a replacement would be counted as the video it
-  stands for.
+  Elements are those of `train_dataset`, but for captions: ids int32[b, C, L] and mask
+  bool[b, C, L] of the record's first C, all False where it has fewer. The last step is padded with
+  rows whose `valid` is False, so every process has the same number of steps. The rows of an
+  unreadable video are not valid either and carry its fault: a replacement would be counted as the
+  video it stands for.
   """
   records = grain.MapDataset.range(len(source))
   views = spec.eval_clips * spec.eval_crops

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -10,7 +9,6 @@ import numpy as np
 
 from vfe.data.clips import Reader, Served
 from vfe.data.stored import Stored
-from vfe.data.text import Tokenizer
 from vfe.errors import UserError
 
 Batch = dict[str, Any]
@@ -22,8 +20,8 @@ class Stack(grain.transforms.Map):
   def __init__(self, reader: Reader):
     self._reader = reader
     self._stored = _targets(reader)
-    text = reader.spec.text
-    self._tokenizer = text and Tokenizer(text.vocabulary, text.length)
+    if reader.spec.text:
+      reader.spec.text.open()
 
   def map(self, element: list[tuple[Any, list[tuple[int, int]]]]) -> Batch:
     batch = self._blank(sum(len(rows) for _, rows in element))
@@ -43,19 +41,20 @@ class Stack(grain.transforms.Map):
     numbers = ("row", "view", "start", "repeated", "fault")
     batch = {
       **{name: np.zeros(rows, np.int32) for name in numbers},
-      "video": np.zeros((rows, spec.frames, spec.size, spec.size, 3), np.uint8),
       "valid": np.zeros(rows, bool),
       "record": absent.copy(),
       "faulty": absent.copy(),
       "label": {head: absent.copy() for head in self._reader.source.heads},
     }
+    if spec.frames:
+      batch["video"] = np.zeros((rows, spec.frames, spec.size, spec.size, 3), np.uint8)
     if self._stored:
       tokens, channels = self._stored.shape(spec.frames)
       batch["codes"] = np.zeros((rows, tokens, channels), np.uint8)
       batch["importance"] = np.zeros((rows, tokens), np.float32)
-    if self._tokenizer:
-      shape = rows, *self._reader.captions, self._tokenizer.length
-      batch["text"] = {"ids": np.zeros(shape, np.int32), "mask": np.zeros(shape, bool)}
+    if spec.text:
+      arrays = spec.text.arrays(self._reader.training).items()
+      batch["text"] = {name: np.zeros((rows, *shape), dtype) for name, (dtype, shape) in arrays}
     return batch
 
   def _lay(self, batch: Batch, place: int, served: Served, i: int):
@@ -66,7 +65,8 @@ class Stack(grain.transforms.Map):
       return
     clip = served.clips[i]
     batch["valid"][place] = True
-    batch["video"][place] = clip.frames
+    if "video" in batch:
+      batch["video"][place] = clip.frames
     batch["start"][place], batch["repeated"][place] = clip.start, clip.repeated
     for head, number in served.labels.items():
       batch["label"][head][place] = number
@@ -74,13 +74,8 @@ class Stack(grain.transforms.Map):
       batch["codes"][place], batch["importance"][place] = self._stored.lookup(
         served.record, clip.start, len(clip.frames)
       )
-    if self._tokenizer:
-      self._lay_text(batch["text"], place, served.captions[i])
-
-  def _lay_text(self, text: Batch, place: int, captions: Sequence[str]) -> None:
-    """One caption into a row of training; at evaluation as many as there are of C."""
-    for name, array in zip(("ids", "mask"), self._tokenizer(captions), strict=True):
-      text[name][place].reshape(-1, self._tokenizer.length)[: len(array)] = array
+    for name, array in batch.get("text", {}).items():
+      array[place] = served.texts[i][name]
 
 
 def _targets(reader: Reader) -> Stored | None:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from vfe.config import choose
 from vfe.data import augment
 from vfe.data.faults import MAX_PIXELS
+from vfe.data.prompt import Prompt
 from vfe.data.sampling import Sampling
 from vfe.data.text import Text
 from vfe.errors import UserError
@@ -54,12 +55,12 @@ class ClipSpec:
   """Everything that a row is a function of, besides the source and (seed, step, row).
 
   Attributes:
-    frames, size: T and H = W of the clips that come out.
+    frames, size: T and H = W of the clips that come out; 0 where no video is read (`of_text`).
     views: R, training rows that are made of one decoded clip.
     eval_clips, eval_crops: rows of a record at evaluation: clips in time x crops in space.
     max_pixels: a larger picture is the fault ABSURD_SIZE.
     stored: path of stored tokenizer targets whose codes and importance travel with the clip.
-    text: the captions that travel with the clip.
+    text: what of the record's texts travels with the clip, and in which arrays.
   """
 
   frames: int
@@ -71,10 +72,16 @@ class ClipSpec:
   eval_crops: int = 1
   max_pixels: int = MAX_PIXELS
   stored: str | None = None
-  text: Text | None = None
+  text: Text | Prompt | None = None
+
+  @classmethod
+  def of_text(cls, text: Text | Prompt) -> ClipSpec:
+    """Of rows that are texts and have no video: none is opened."""
+    return cls(frames=0, size=0, text=text)
 
   def __post_init__(self):
-    for field in ("frames", "size", "views", "eval_clips", "eval_crops"):
+    silent = self.text is not None and self.frames == self.size == 0
+    for field in ("frames", "size", "views", "eval_clips", "eval_crops")[2 * silent :]:
       if getattr(self, field) < 1:
         raise UserError(f"data.{field}={getattr(self, field)} is below 1; use 1 or more.")
     if self.sampling.kind == "first" and self.eval_clips > 1:

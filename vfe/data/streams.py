@@ -11,8 +11,10 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from vfe.data.prompt import Prompt
 from vfe.data.record import Source
 from vfe.data.spec import ClipSpec, clip_spec
+from vfe.data.text import Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,13 @@ class Stream:
     spec = dataclasses.replace(clip_spec(data), **changes)
     return cls(source, spec, batch, data.workers, data.buffer, targets)
 
+  @classmethod
+  def of_text(
+    cls, source: Source, data: ml_collections.ConfigDict, batch: int, text: Text | Prompt
+  ) -> "Stream":
+    """Of texts alone: batches have no video, and none is opened."""
+    return cls(source, ClipSpec.of_text(text), batch, data.workers, data.buffer)
+
   @property
   def steps_an_epoch(self) -> int:
     """Steps until every record has been decoded once, rounded up."""
@@ -70,15 +79,16 @@ class Stream:
     of = lambda dtype, *more: np.broadcast_to(np.zeros((), dtype), (*rows, *more))
     size = self.spec.size
     batch = {
-      "video": of(np.uint8, self.spec.frames, size, size, 3),
       "valid": of(bool),
       "row": of(np.int32),
       "label": {head: of(np.int32) for head in self.source.heads},
     }
+    if self.spec.frames:
+      batch["video"] = of(np.uint8, self.spec.frames, size, size, 3)
     if self.targets:
       tokens, channels = self.targets
       batch |= {"codes": of(np.uint8, tokens, channels), "importance": of(np.float32, tokens)}
     if self.spec.text:
-      length = self.spec.text.length
-      batch["text"] = {"ids": of(np.int32, length), "mask": of(bool, length)}
+      arrays = self.spec.text.arrays(training=True).items()
+      batch["text"] = {name: of(dtype, *shape) for name, (dtype, shape) in arrays}
     return batch

@@ -23,12 +23,15 @@ from vfe.data.wordpiece import tokenizer, train_vocabulary
 from vfe.errors import UserError
 
 __all__ = [
-  "Text", "Tokenizer", "captions_of", "most_captions", "to_json", "train_vocabulary",
-  "vocabulary_digest",
+  "Arrays", "Text", "Tokenizer", "caption_of", "captions_of", "most_captions", "to_json",
+  "train_vocabulary", "vocabulary_digest",
 ]
 
 _FILES = ("tokenizer.json", "vocab.txt")  # the first of them that a folder has
 _NEEDED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+# The arrays of a row of text: their types and shapes by name.
+Arrays = dict[str, tuple[type[np.generic], tuple[int, ...]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,30 @@ class Text:
       )
     if self.captions < 1:
       raise UserError(f"data.text.captions={self.captions} is below 1; use 1 or more.")
+
+  def open(self) -> None:
+    """Reads the vocabulary, so that a wrong one is told before anything else is done."""
+    Tokenizer(self.vocabulary, self.length)
+
+  def arrays(self, training: bool) -> Arrays:
+    """Of a row: its caption in training, C of them at evaluation."""
+    shape = (self.length,) if training else (self.captions, self.length)
+    return {"ids": (np.int32, shape), "mask": (np.bool_, shape)}
+
+  def row(self, record: VideoRecord, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
+    """The arrays of a record: a caption by chance, or without a generator the first C.
+
+    Raises:
+      UserError: there is none to draw from.
+    """
+    training = rng is not None
+    shapes = self.arrays(training)
+    said = [caption_of(record, self.key, rng)] if training else captions_of(record, self.key)
+    found = Tokenizer(self.vocabulary, self.length)(said[: self.captions])
+    row = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
+    for array, words in zip(row.values(), found, strict=True):
+      array.reshape(-1, self.length)[: len(words)] = words
+    return row
 
 
 def captions_of(record: VideoRecord, key: str) -> tuple[str, ...]:

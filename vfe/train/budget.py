@@ -48,13 +48,15 @@ class Budget:
   def text(self, wants: float) -> str:
     """The line, where the step could be taken `wants` times a second."""
     frames = self._feed.frames
+    of, unit = (frames, "frames") if frames else (self._feed.rows, "texts")
     line = (
-      f"input budget: the step wants {frames * wants:,.0f} frames/s, the pipeline gives about "
-      f"{frames * self._gives:,.0f}; its buffers take up to {size(self._feed.buffered)} of memory"
+      f"input budget: the step wants {of * wants:,.0f} {unit}/s, the pipeline gives about "
+      f"{of * self._gives:,.0f}; its buffers take up to {size(self._feed.buffered)} of memory"
     )
     if self._gives >= wants:
       return line
-    return f"{line}. Training will wait for data: raise data.workers, or prepare the videos"
+    prepare = ", or prepare the videos" if frames else ""
+    return f"{line}. Training will wait for data: raise data.workers{prepare}"
 
 
 def size(count: int) -> str:

@@ -75,7 +75,7 @@ class Feed:
   """An endless iterator of global batches `{stream: {name: jax.Array}}` from step `start`.
 
   Attributes:
-    frames: of video in a batch, over all processes.
+    rows, frames: of a batch, over all processes; no frames where all rows are texts.
     buffered: bytes of this process's buffers once they are full; known after the first batch.
   """
 
@@ -89,6 +89,7 @@ class Feed:
     max_fault_share: float,
     say: Callable[[str], None],
   ):
+    self.rows = sum(stream.batch for stream in streams.values())
     self.frames = sum(stream.batch * stream.spec.frames for stream in streams.values())
     self.buffered = 0
     self._streams = streams
