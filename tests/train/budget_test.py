@@ -50,7 +50,8 @@ CLIPS = ClipSpec(frames=16, size=8)
 
 
 def made(now, *, workers=0, buffer=2, seconds=1.0, spec=CLIPS):
-  stream = Numbered(ListedSource("made", {}, []), spec, 8, workers, buffer, now=now, seconds=seconds)
+  source = ListedSource("made", {}, [])
+  stream = Numbered(source, spec, 8, workers, buffer, now=now, seconds=seconds)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   return Feed({"clip": stream}, mesh, seed=0, start=0, max_fault_share=0.0, say=print)
 

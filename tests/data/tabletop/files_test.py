@@ -14,7 +14,7 @@ from vfe.data import tabletop
 from vfe.data.decode import read_clip
 from vfe.data.record import Source, VideoRecord
 from vfe.data.sampling import Sampling
-from vfe.data.tabletop import files, workers
+from vfe.data.tabletop import asking, files, workers
 from vfe.data.tabletop.files import TabletopSource, encode, world_folder, write_cache
 from vfe.data.tabletop.story import labels, scenario
 from vfe.data.tabletop.text import texts
@@ -209,6 +209,28 @@ def test_the_source_serves_records_with_the_rungs_labels(split, tmp_path, monkey
     assert set(record.labels) == set(source.heads)
     assert record.labels["verb"] == labels(scenario(TINY, index, split))["verb"]
     assert {*texts(scenario(TINY, index, split)), "narrations", "questions"} == set(record.text)
+
+
+def test_every_question_is_a_record_of_the_variant_questions(tmp_path, monkeypatch, caplog):
+  monkeypatch.setenv("VFE_CACHE", str(tmp_path))
+  caplog.set_level("INFO")
+  own = {**CONFIG["tabletop"], "rung": "order", "frames": 32, "objects": (3, 4), "videos": 12}
+  data = {**CONFIG, "variant": "questions", "tabletop": own}
+  source, videos = TabletopSource(data, "train"), TabletopSource({**data, "variant": None}, "train")
+  assert len(source) == len(list(source)) > len(videos) == 12
+  assert f"12 videos of 32 frames, 32x32 pixels, {len(source)} questions on them" in caplog.text
+  by_path = {record.path: record for record in videos}
+  asked = [record.text for record in source]
+  names = {record.name for record in source}
+  assert len(names) == len({text["id"] for text in asked}) == len(asked)
+  assert {text["type"] for text in asked} == {"whole", "ends"}
+  for record in source:
+    text, video = record.text, by_path[record.path]
+    assert record.labels == video.labels and {**text, **video.text} == text
+    assert text["answers"] == (text["options"][text["answer"]],) and len(text["options"]) == 5
+    assert text["question"] in (asking.ASK_WHOLE, asking.ASK_ENDS)
+  with pytest.raises(UserError, match=r"data\.variant='question' .*nearest: questions"):
+    TabletopSource({**data, "variant": "question"}, "train")
 
 
 @pytest.mark.parametrize("rung", RUNGS)

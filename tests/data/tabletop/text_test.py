@@ -15,6 +15,7 @@ from vfe.data.tabletop.text import (
   objects,
   order,
   say,
+  segments,
   summary,
 )
 from vfe.data.tabletop.world import FPS, NOUNS, RUNGS, VERBS, World
@@ -115,6 +116,18 @@ def test_one_two_and_three_objects():
   counts = {number: (text.count("a "), text.count(",")) for number, text in said.items()}
   # "on a table" is one more
   assert counts == {1: (2, 0), 2: (3, 0), 3: (4, 1)} and " and " in said[2] and " and " in said[3]
+
+
+def test_every_event_is_said_in_each_stretch_that_it_lasts_into():
+  for index in range(6):
+    scene = scenario(World(frames=128), index)
+    parts = [part for part in segments(scene).split("Part ") if part]
+    assert [part.split(": ")[0] for part in parts] == [str(n) for n in range(1, 9)]
+    for number, part in enumerate(parts):
+      frames = range(16 * number, 16 * number + 16)
+      events = [e for e in scene.events if set(frames) & set(range(e.start, e.stop))]
+      assert all(say(event, scene) in part for event in events)
+      assert part.count("C ") == bool(events) and ("nothing happens" in part) != bool(events)
 
 
 def test_order_tells_every_event_and_another_order_otherwise():

@@ -149,6 +149,25 @@ def questions(world: World, scene: Scenario) -> list[dict]:
   return rows
 
 
+def choices(world: World, scene: Scenario) -> list[dict]:
+  """`questions` as the texts of records, as `vfe.data.questions` has them: id, video, question,
+  options, answer (a number from 0), answers, and type: "whole" or "ends"."""
+  rows = []
+  for asked in questions(world, scene):
+    options = tuple(asked[f"option {i}"] for i in range(CHOICES))
+    row = {
+      "id": asked["q_uid"],
+      "video": scene.uid,
+      "question": asked["question"],
+      "type": "ends" if asked["question"] == ASK_ENDS else "whole",
+      "options": options,
+      "answer": asked["answer"],
+      "answers": (options[asked["answer"]],),
+    }
+    rows.append(row)
+  return rows
+
+
 def multiple_choice(world: World, split: str, count: int, kind: int) -> dict[str, dict]:
   """EgoMCQ's layout: {"0": {answer, types, query, choices: {"0".."4": row}}, ...}.
 

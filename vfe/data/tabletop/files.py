@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
+from vfe.config import choose
 from vfe.data.record import VideoRecord
 from vfe.data.tabletop import text
-from vfe.data.tabletop.asking import questions
+from vfe.data.tabletop.asking import choices, questions
 from vfe.data.tabletop.draw import render
 from vfe.data.tabletop.story import Scenario, labels, scenario
 from vfe.data.tabletop.workers import share_out
@@ -178,11 +179,23 @@ def world_of(data: Mapping | ConfigDict) -> World:
   return World(**{key: value for key, value in own.items() if key in fields})
 
 
+# data.variant -> the (video, number of a question on it or None) of every record.
+VARIANTS = {
+  "videos": lambda source: [(video, None) for video in range(source.videos)],
+  "questions": lambda source: [
+    (video, number)
+    for video in range(source.videos)
+    for number in range(len(questions(source.world, scenario(source.world, video, source.split))))
+  ],
+}
+
+
 class TabletopSource:
   """A split of the world as a source of files; they are written when it is first opened.
 
   data: the data config. `tabletop.videos` counts the training videos, `tabletop.eval_videos` those
-  of the other splits.
+  of the other splits. With variant "questions" every question on a video is a record of its own,
+  with the texts of the video and what `vfe.data.tabletop.choices` gives.
   """
 
   name = "tabletop"
@@ -191,22 +204,30 @@ class TabletopSource:
     self.world = world_of(data)
     self.split = split
     self.heads = heads(self.world.rung)
-    self._count = int(data["tabletop"]["videos" if split == "train" else "eval_videos"])
-    if self._count < 1:
-      raise UserError(f"data.tabletop has {self._count} videos for {split}; use 1 or more.")
-    self._folder = write_cache(self.world, split, self._count).parent / split
+    self.videos = int(data["tabletop"]["videos" if split == "train" else "eval_videos"])
+    if self.videos < 1:
+      raise UserError(f"data.tabletop has {self.videos} videos for {split}; use 1 or more.")
+    self._records = choose(VARIANTS, data.get("variant") or "videos", "data.variant")(self)
+    self._folder = write_cache(self.world, split, self.videos).parent / split
     size, frames = self.world.size, self.world.frames
+    asked = f", {len(self)} questions on them" if data.get("variant") == "questions" else ""
     log.info(
-      "tabletop world, rung %s: an epoch of %s has %d videos of %d frames, %dx%d pixels",
-      *(self.world.rung, split, self._count, frames, size, size),
+      "tabletop world, rung %s: an epoch of %s has %d videos of %d frames, %dx%d pixels%s",
+      *(self.world.rung, split, self.videos, frames, size, size, asked),
     )
 
   def __len__(self) -> int:
-    return self._count
+    return len(self._records)
 
   def __getitem__(self, index: int) -> VideoRecord:
-    if not 0 <= index < self._count:
+    if not 0 <= index < len(self):
       raise IndexError(index)
-    values, texts = annotations(self.world, scenario(self.world, int(index), self.split))
-    path = str(self._folder / _name(int(index)))
-    return VideoRecord(name=path, path=path, labels=values, text=texts)
+    video, question = self._records[int(index)]
+    path = str(self._folder / _name(video))
+    scene = scenario(self.world, video, self.split)
+    values, texts = annotations(self.world, scene)
+    if question is None:
+      return VideoRecord(name=path, path=path, labels=values, text=texts)
+    asked = choices(self.world, scene)[question]
+    text = {**texts, **asked}
+    return VideoRecord(name=f"{path}, {asked['id']}", path=path, labels=values, text=text)

@@ -3,9 +3,19 @@
 import re
 from collections.abc import Iterator
 
+from vfe.data.segments import joined
 from vfe.data.tabletop.asking import TEMPLATES, queries, questions
 from vfe.data.tabletop.story import scenario
-from vfe.data.tabletop.text import FORMS, TIMES, captions, narrations, objects, order, summary
+from vfe.data.tabletop.text import (
+  FORMS,
+  TIMES,
+  captions,
+  narrations,
+  objects,
+  order,
+  segments,
+  summary,
+)
 from vfe.data.tabletop.world import NOUNS, VERBS, World
 
 # The words around verbs and nouns in narrations, captions and summaries.
@@ -14,6 +24,7 @@ FRAMES = (
   "There is a, and a on the table. There are",
   "First C something. In the middle C. In between C. then rotates something",
   "someone a table, then",
+  joined([""]),
   *TIMES.values(),
 )
 
@@ -40,7 +51,7 @@ def corpus(world: World, split: str, count: int) -> Iterator[str]:
     scene = scenario(world, index, split)
     yield from (row["clip_text"] for row in narrations(scene))
     yield from captions(scene)
-    yield from (summary(scene), objects(scene), order(scene))
+    yield from (summary(scene), objects(scene), order(scene), segments(scene))
     yield from (query["query"] for query in queries(scene))
     for question in questions(world, scene):
       yield question["question"]

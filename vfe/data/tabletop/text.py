@@ -5,6 +5,8 @@ C is the person whose hand it is, as in Ego4D's narrations.
 
 import dataclasses
 
+from vfe.data.segments import FRAMES as SEGMENT
+from vfe.data.segments import joined
 from vfe.data.tabletop.story import Event, Scenario
 from vfe.data.tabletop.world import FPS, REPEATED_VERB, ROUTINES
 
@@ -110,6 +112,15 @@ def order(scene: Scenario) -> str:
   return f"C {', then '.join(say(event, scene) for event in scene.events)}"
 
 
+def segments(scene: Scenario) -> str:
+  """What is done in each stretch of 16 frames, said of every stretch that an event lasts into."""
+  said = []
+  for start in range(0, scene.frames, SEGMENT):
+    events = [e for e in scene.events if e.start < start + SEGMENT and start < e.stop]
+    said.append(f"C {_series([say(event, scene) for event in events])}" if events else "")
+  return joined(said)
+
+
 def texts(scene: Scenario) -> dict[str, str | list[str]]:
   """All captions of a video by `data.text.key`."""
   return {
@@ -118,6 +129,7 @@ def texts(scene: Scenario) -> dict[str, str | list[str]]:
     "summary": summary(scene),
     "objects": objects(scene),
     "order": order(scene),
+    "segments": segments(scene),
   }
 
 
