@@ -23,7 +23,9 @@ from ml_collections import config_dict
 from vfe.config import captioned_data, choose, data_source, parse_argument
 
 FILE = "configs/longvivit_256.py"
-STAGES = ("image", "short", "long")
+STAGES = ("image", "short", "long", "caption")
+SUMMARY, CAPTION = "A summary of the video:", "A caption of the video:"  # ours, as all prompts
+QUESTION = "Question: {question} Answer:"
 TEXT = {"s": "medium", "b": "medium", "l": "base"}  # 2.8
 TEMPLATES = ("{}", "a video of a person {}.", "a video of someone who is {}.")  # ours
 JOINT = {"s": 512, "b": 512, "l": 768}  # width of the space in which both towers meet; ours
@@ -66,6 +68,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
       image=_image(),
       short=_short(chosen),
       long=_long(chosen),
+      caption=_caption(chosen),
     )
   )
   if chosen.demo:
@@ -106,9 +109,32 @@ def _data(chosen) -> dict:
   )
 
 
-def _contrast(**changes) -> dict:
-  """What the three stages have in common; optimiser ours, by section 3.2."""
+def _trained(**changes) -> dict:
+  """What all stages have in common; optimiser ours, by section 3.2."""
   stage = dict(
+    accumulate=1,
+    epochs=10.0,  # ours
+    steps=config_dict.placeholder(int),
+    ema=0.0,
+    optimizer=dict(
+      kind="adamw",
+      base_lr=1e-4,
+      batch_reference=1024,
+      end_lr=0.0,
+      b1=0.9,
+      b2=0.98,
+      weight_decay=1e-2,
+      warmup=0.02,
+      schedule="cosine",
+      clip_norm=1.0,
+    ),
+  )
+  return stage | changes
+
+
+def _contrast(**changes) -> dict:
+  """What the contrastive stages have in common."""
+  stage = _trained(
     kind="contrast",
     inputs=dict(
       encoder=config_dict.placeholder(str),
@@ -131,22 +157,6 @@ def _contrast(**changes) -> dict:
     loss="info_nce",
     label_smoothing=0.0,
     eval_batch=64,
-    accumulate=1,
-    epochs=1.0,
-    steps=config_dict.placeholder(int),
-    ema=0.0,
-    optimizer=dict(
-      kind="adamw",
-      base_lr=1e-4,
-      batch_reference=1024,
-      end_lr=0.0,
-      b1=0.9,
-      b2=0.98,
-      weight_decay=1e-2,
-      warmup=0.02,
-      schedule="cosine",
-      clip_norm=1.0,
-    ),
   )
   return stage | changes
 
@@ -169,7 +179,6 @@ def _short(chosen) -> dict:
       images=dict(share=0.5, weight=1.0, data=captioned_data(frames=1)),
     ),
     batch=2048,  # ours
-    epochs=10.0,  # ours
   )
   stage["mask"]["ratio"] = chosen.masked
   stage["inputs"].update(encoder="image", text="image")
@@ -181,7 +190,6 @@ def _long(chosen) -> dict:
   stage = _contrast(
     data=captioned_data(frames=chosen.frames, text=dict(key="summary", length=256)),
     batch=256,  # ours
-    epochs=10.0,  # ours
     train="last",
     freeze_text=True,
     eval_batch=16,
@@ -190,6 +198,47 @@ def _long(chosen) -> dict:
   stage["optimizer"]["base_lr"] = 5e-5
   stage["inputs"].update(encoder="short", text="short")
   return stage
+
+
+def _caption(chosen) -> dict:
+  """2: captions and summaries; resampler and bridge train, all else is frozen (3, step 4)."""
+  stage = _trained(
+    kind="caption",
+    inputs=dict(encoder="long", language=config_dict.placeholder(str)),
+    data=captioned_data(frames=chosen.frames, text=dict(key="summary", length=256)),
+    mixture=dict(  # shares and weights ours
+      long=dict(share=0.5, weight=1.0, template=SUMMARY, data=captioned_data()),
+      short=dict(share=0.5, weight=1.0, template=CAPTION, data=_short_clips()),
+    ),
+    written=dict(  # generated, against what the validation videos have
+      summary=dict(template=SUMMARY, words=256, wrong_video=False, data=captioned_data()),
+      caption=dict(template=CAPTION, words=64, wrong_video=False, data=_short_clips()),
+    ),
+    questions=dict(  # where its data.source is named: egoschema, nextqa, msrvtt_qa, ...
+      validation=dict(
+        how="likelihood",  # section 6; or "generated", of open-ended ones
+        template=QUESTION,
+        options=config_dict.placeholder(int),  # open-ended ones among so many frequent answers
+        words=16,
+        data=captioned_data(),
+      )
+    ),
+    masked=0.3,  # 2.7: in training and afterwards
+    pool="time",  # 3.3
+    resampler=dict(  # Flamingo's, at the language model's width (3.3)
+      width=config_dict.placeholder(int), queries=64, depth=6, heads=16, head_dim=96, mlp=4
+    ),
+    bridge=dict(every=1, heads=16, head_dim=64, mlp=0),  # every layer (3.3); the rest ours
+    generate=dict(beams=3, temperature=0.0, top_p=1.0),  # Flamingo's beams
+    batch=128,  # ours
+    eval_batch=16,
+  )
+  stage["optimizer"].update(base_lr=1e-4, batch_reference=128, b2=0.999)
+  return stage
+
+
+def _short_clips() -> dict:
+  return captioned_data(frames=16, text=dict(key="caption", length=64))
 
 
 def _demo(config: ml_collections.ConfigDict, own: bool) -> None:

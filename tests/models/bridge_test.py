@@ -30,7 +30,8 @@ def uneven(shapes, seed):
 
 @pytest.fixture(scope="module")
 def language():
-  return uneven(jax.eval_shape(LanguageModel(WORDS).init, jax.random.key(0), IDS, MASK)["params"], 1)
+  shapes = jax.eval_shape(LanguageModel(WORDS).init, jax.random.key(0), IDS, MASK)
+  return uneven(shapes["params"], 1)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
@@ -90,7 +91,8 @@ def _logits_by(blocks, language):
 
   model = LanguageModel(WORDS).bind({"params": language})
   layers = Layer(*per_layer(WORDS), None)
-  return np.asarray(model.logits(blocks(model.embed(IDS), by_mask(MASK), layers, language["blocks"])))
+  tokens = blocks(model.embed(IDS), by_mask(MASK), layers, language["blocks"])
+  return np.asarray(model.logits(tokens))
 
 
 def test_what_is_not_there_is_not_looked_at(language):

@@ -23,7 +23,8 @@ def test_of_some_tokens_it_is_the_mean_of_those_of_a_site(keep):
   """9 of 64 tokens leave most of the 16 sites empty."""
   chosen = np.asarray(random(jax.random.split(jax.random.key(keep), 3), LAYOUT.size, keep))
   tokens = np.take_along_axis(TOKENS, chosen[:, :, None], axis=1)
-  found, there = (np.asarray(of) for of in mean_over_time(*map(jnp.asarray, (tokens, chosen)), LAYOUT))
+  found, there = mean_over_time(jnp.asarray(tokens), jnp.asarray(chosen), LAYOUT)
+  found, there = np.asarray(found), np.asarray(there)
   for row in range(3):
     for site in range(16):
       own = tokens[row][chosen[row] % 16 == site]

@@ -116,7 +116,7 @@ class Bridge:
     config, layer = self.config, self._layer
     words, visual = jnp.zeros((1, 1, config.width)), jnp.zeros((1, 1, config.inputs))
     draw = lambda rng: layer.init(rng, words, visual, jnp.ones((1, 1), bool))["params"]
-    return jax.vmap(draw)(jax.random.split(rng, config.layers))
+    return {"blocks": jax.vmap(draw)(jax.random.split(rng, config.layers))}
 
   def between(
     self, params: Any, visual: Float[Array, "B M V"], there: Bool[Array, "B M"]
@@ -126,13 +126,14 @@ class Bridge:
     Their keys and values are computed here, once for all words that will be read or written.
     """
     layer = self._layer
-    seen = jax.vmap(lambda of: layer.apply({"params": of}, visual, method="seen"))(params)
+    layers = params["blocks"]
+    seen = jax.vmap(lambda of: layer.apply({"params": of}, visual, method="seen"))(layers)
 
     def run(tokens, own):
       of, seen = own
       return layer.apply({"params": of}, tokens, seen, there, method="looking")
 
-    return Between(self.config.every, (params, seen), run)
+    return Between(self.config.every, (layers, seen), run)
 
   @property
   def _layer(self) -> BridgeLayer:

@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from vfe.learn.flops import flops
+from vfe.models.bridge import BridgeConfig
 from vfe.models.discriminator import Discriminator, DiscriminatorConfig
+from vfe.models.language_model import LanguageConfig
 from vfe.models.mae import DecoderConfig
+from vfe.models.resampler import ResamplerConfig
 from vfe.models.resnet import PERCEPTUAL_SIZE, ResNet, ResNetConfig
 from vfe.models.text import TextConfig
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
+from vfe.models.video_language import VideoLanguageConfig
 from vfe.models.vivit import EncoderConfig
 from vfe.tokens.layout import Layout
 from vfe.tokens.tubes import TubeLayout
@@ -182,3 +186,39 @@ def gan_step(config: TokenizerConfig, judge: DiscriminatorConfig, size: int) -> 
   return TRAINED * generator + (PASSED + TRAINED + real) * discriminator(
     judge, config.window, size
   )
+
+
+def language(config: LanguageConfig, words: int) -> int:
+  """All blocks over a text of that many words, padding included, and the logits of each."""
+  queries, keys = config.heads * config.head_dim, config.groups * config.head_dim
+  each = 4 * words * config.width * (queries + keys) + 4 * words**2 * queries
+  each += 6 * words * config.width * config.mlp
+  return config.depth * each + 2 * words * config.width * config.vocabulary
+
+
+def video_language(
+  config: VideoLanguageConfig, *, tokens: int, layout: Layout, words: int
+) -> int:
+  """A training step's share of a clip of which `tokens` enter, and its text: the encoder forward,
+  resampler and bridge trained, the gradient passed through the language model."""
+  seen = embedding(config.encoder, tokens, layout)
+  seen += config.encoder.depth * layer(config.encoder, tokens, layout)
+  read = layout.per_frame if config.pool == "time" else tokens
+  between = resampler(config.resampler, read) + bridge(config.bridge, config.resampler, words)
+  return seen + TRAINED * between + PASSED * language(config.language, words)
+
+
+def resampler(config: ResamplerConfig, tokens: int) -> int:
+  """All layers: latents ask the tokens and themselves."""
+  inner, asked = config.heads * config.head_dim, tokens + config.queries
+  each = 4 * inner * (config.width * (config.queries + asked) + config.queries * asked)
+  each += mlp(config.queries, config.width, config.mlp)
+  projection = 2 * tokens * config.inputs * config.width if config.inputs != config.width else 0
+  return projection + config.depth * each
+
+
+def bridge(config: BridgeConfig, given: ResamplerConfig, words: int) -> int:
+  """All layers: words ask the latents, whose keys and values are computed once in each."""
+  inner = config.heads * config.head_dim
+  each = 4 * inner * (words * (config.width + given.queries) + given.queries * config.inputs)
+  return config.layers * (each + mlp(words, config.width, config.mlp))

@@ -10,6 +10,8 @@ KINDS = {
   "classify": "vfe.stages.classify:ClassifyStage",
   "vocabulary": "vfe.stages.vocabulary:VocabularyStage",
   "contrast": "vfe.stages.contrast:ContrastStage",
+  "language": "vfe.stages.language:LanguageStage",
+  "caption": "vfe.stages.caption:CaptionStage",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jaxtyping import Array, Int32
 
 from vfe.errors import UserError
@@ -13,7 +14,7 @@ from vfe.learn.exports import Export
 from vfe.learn.state import Params
 from vfe.models.dual_encoder import vision_tower
 from vfe.models.inflate import inflated
-from vfe.models.vivit import EncoderConfig, Patches
+from vfe.models.vivit import Encoder, EncoderConfig, Patches
 from vfe.nn.blocks import Execution
 from vfe.tokens.layout import Layout
 from vfe.tokens.selection import everything
@@ -99,11 +100,39 @@ def warm_encoder(stage: Any, export: Export | None, encoder: EncoderConfig) -> d
   if export is None:
     return {}
   fresh = jax.eval_shape(stage.init, jax.random.key(0))["model"]["encoder"]
+  return {"model": {"encoder": _given(export, encoder, fresh)}}
+
+
+def frozen_encoder(export: Export, encoder: EncoderConfig, dtype: str) -> Params:
+  """The parameters of an encoder that is only run, in the type that it is run in.
+
+  Raises:
+    UserError: they do not fit.
+  """
+  patches, chosen = first_tokens(encoder.layout)
+  module = Encoder(encoder)
+  wanted = jax.eval_shape(lambda: module.init(jax.random.key(0), patches, chosen)["params"])
+  is_planned = isinstance(jax.tree.leaves(export.params)[0], jax.ShapeDtypeStruct)
+  return as_dtype(wanted if is_planned else _given(export, encoder, wanted), dtype)
+
+
+def as_dtype(params: Params, dtype: str) -> Params:
+  """Parameters on the host, or shapes, in another type."""
+
+  def leaf(of):
+    if isinstance(of, jax.ShapeDtypeStruct):
+      return jax.ShapeDtypeStruct(of.shape, dtype)
+    return np.asarray(of).astype(jnp.dtype(dtype))
+
+  return jax.tree.map(leaf, params)
+
+
+def _given(export: Export, encoder: EncoderConfig, wanted: Params) -> Params:
   given = inflated(export.params["encoder"], _encoder_of(export), encoder, place=export.path)
-  missing = set(fresh) - set(given)
+  missing = set(wanted) - set(given)
   if missing:
     raise UserError(f"{export.path}: its encoder has no {', '.join(sorted(missing))}.")
-  return {"model": {"encoder": {name: given[name] for name in fresh}}}
+  return {name: given[name] for name in wanted}
 
 
 def _encoder_of(export: Export) -> EncoderConfig:

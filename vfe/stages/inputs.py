@@ -1,6 +1,7 @@
 """Named inputs of a stage: another stage of the recipe, an export, or a Hugging Face folder."""
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
@@ -10,6 +11,23 @@ from vfe.errors import UserError
 from vfe.learn import exports
 from vfe.learn.exports import Export
 from vfe.models.pretrained import find
+from vfe.stages import stage_class
+
+
+def check(config: ml_collections.ConfigDict, names: Iterable[str]) -> None:
+  """Whether the inputs that these stages cannot do without are named: days before they are read.
+
+  Raises:
+    UserError: one is not.
+  """
+  for name in names:
+    kind = stage_class(config[name].kind, f"config.{name}.kind")
+    for role in kind.needed:
+      if not config[name].inputs.get(role):
+        raise UserError(
+          f"config.{name}.inputs.{role} is not set; name a folder, or leave {name!r} out of "
+          "config.stages."
+        )
 
 
 def resolve(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> dict[str, Any]:

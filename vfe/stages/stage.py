@@ -70,6 +70,7 @@ class Stage:
 
   trains = True
   roles: tuple[str, ...] = ()  # the inputs that a kind can use
+  needed: tuple[str, ...] = ()  # those of them that it cannot do without
 
   def __init__(self, setting: Setting):
     self.setting = setting

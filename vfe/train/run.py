@@ -22,7 +22,7 @@ from vfe import config as configs
 from vfe.errors import UserError
 from vfe.learn import exports, hosts, sharding
 from vfe.stages import stage_class
-from vfe.stages.inputs import resolve
+from vfe.stages.inputs import check, resolve
 from vfe.stages.stage import Setting, Stage
 from vfe.train import checkpoints, loop, report, stop
 from vfe.train.clock import Clock
@@ -64,6 +64,7 @@ def recipe(
     if value and value not in names:
       raise UserError(f"{flag}={value} is not a stage ({configs.nearest(value, names)}).")
   names_to_run = [only] if only else names
+  check(config, names_to_run)
   results = {}
   with hosts.joined(**config.hosts), contextlib.ExitStack() as opened:
     clock = Clock()

@@ -1,0 +1,144 @@
+"""What is measured of a model that writes: captions, and answers to questions."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from vfe import config as configs
+from vfe.data.prompt import most_options
+from vfe.data.questions.options import with_options
+from vfe.data.streams import Stream
+from vfe.evaluate.answers import Answers
+from vfe.evaluate.captions import Captions
+from vfe.evaluate.evaluator import Evaluator
+from vfe.evaluate.multiple_choice import SUBMISSIONS, MultipleChoice
+from vfe.interop.language_model import open_tokenizer
+from vfe.learn.state import Params
+from vfe.models.generation import Choice
+from vfe.nn.blocks import Between
+from vfe.nn.random import key, row_keys
+from vfe.stages.stage import Batch
+
+
+def evaluators(stage: Any) -> list[Evaluator]:
+  """Of `written`, and of those `questions` whose data are named."""
+  found = []
+  for name, section in stage.config.written.items():
+    found.append(written(stage, name))
+    if section.wrong_video:
+      found.append(written(stage, name, wrong_video=True))
+  asked = stage.config.questions.items()
+  return found + [questions(stage, name) for name, of in asked if of.data.source]
+
+
+def written(stage: Any, name: str, *, wrong_video: bool = False) -> Evaluator:
+  """Texts that are generated, against those that the validation videos have.
+
+  With `wrong_video` each is written of another video of its batch: what is then still right, the
+  language model knew before it looked.
+  """
+  section = stage.config.written[name]
+  data = stage.data_of(f"written.{name}", section.data)
+  source = stage.setting.open_source(data, "validation")
+  text = stage.prompt(section.template, data, "prompt")
+  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+  choice = _choice(stage, section.words)
+
+  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
+    features = _features(stage, frozen, clip)
+    if wrong_video:
+      features = jax.tree.map(lambda rows: jnp.roll(rows, 1, axis=0), features)
+    return _generated(stage, params, frozen, clip, features, choice)
+
+  label = f"{name}_wrong_video" if wrong_video else name
+  return Evaluator(label, stream, predict, lambda: Captions(source, data.text.key, decoder(stage)))
+
+
+def questions(stage: Any, name: str) -> Evaluator:
+  """Answers by `how` of `HOW`."""
+  section = stage.config.questions[name]
+  how = configs.choose(HOW, section.how, f"config.{stage.name}.questions.{name}.how")
+  data = stage.data_of(f"questions.{name}", section.data)
+  return how(stage, name, section, data, stage.setting.open_source(data, "validation"))
+
+
+def likeliest(stage: Any, name: str, section: Any, data: Any, source: Any) -> Evaluator:
+  """Multiple choice by the options' log-likelihood, beside that without the video.
+
+  Open-ended questions are a choice among the `options` most frequent answers of training.
+  """
+  if section.options:
+    source = with_options(source, stage.setting.open_source(data, "train"), section.options)
+  text = stage.prompt(section.template, data, "options", max(2, most_options(source)))
+  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+
+  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
+    looking = stage.model.looking(params, *_features(stage, frozen, clip))
+    text = clip["text"]
+    score = functools.partial(option_scores, stage.model, frozen, text)
+    return {
+      "sum": score(looking),
+      "blind": score(None),
+      "tokens": text["answer"].sum(-1),
+      "mask": text["mask"].any(-1),
+    }
+
+  official = data.source if data.source in SUBMISSIONS else None
+  return Evaluator(name, stream, predict, lambda: MultipleChoice(source, official))
+
+
+def generated(stage: Any, name: str, section: Any, data: Any, source: Any) -> Evaluator:
+  """Open-ended answers, written."""
+  text = stage.prompt(section.template, data, "prompt")
+  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+  choice = _choice(stage, section.words)
+
+  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
+    return _generated(stage, params, frozen, clip, _features(stage, frozen, clip), choice)
+
+  return Evaluator(name, stream, predict, lambda: Answers(source, decoder(stage)))
+
+
+HOW = {"likelihood": likeliest, "generated": generated}
+
+
+def option_scores(
+  model: Any, frozen: Params, text: dict[str, Any], looking: Between | None
+) -> Float[Array, "B O"]:
+  """The log-likelihood of every option's words after its prompt, an option at a time."""
+
+  def one(option: tuple[Int[Array, "B L"], Bool[Array, "B L"], Bool[Array, "B L"]]):
+    ids, mask, answer = option
+    found = model.log_likelihood(frozen, ids, mask, looking)
+    return jnp.sum(jnp.where(answer, found, 0.0), axis=-1)
+
+  first = lambda name: jnp.swapaxes(text[name], 0, 1)
+  return jax.lax.map(one, (first("ids"), first("mask"), first("answer"))).T
+
+
+def decoder(stage: Any) -> Callable[[Any], str]:
+  """From ids to a text, without what frames it."""
+  tokenizer = open_tokenizer(stage.words.tokenizer)
+  return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+
+def _choice(stage: Any, words: int) -> Choice:
+  how = stage.config.generate
+  return Choice(words, (stage.words.end,), how.temperature, how.top_p, how.beams)
+
+
+def _features(stage: Any, frozen: Any, clip: Batch) -> tuple[Array, Array]:
+  # Which tokens are dropped depends on the row alone, so that a figure can be had again.
+  keys = row_keys(key(jax.random.key(0), "evaluate"), "visible", clip["row"])
+  return stage.model.features(frozen, clip["video"], keys)
+
+
+def _generated(stage, params, frozen, clip, features, choice: Choice) -> dict[str, Any]:
+  looking = stage.model.looking(params, *features)
+  text, rng = clip["text"], jax.random.key(stage.setting.config.seed)
+  found = stage.model.generate(frozen, text["ids"], text["mask"], looking, choice, rng)
+  return {"ids": found.ids, "mask": found.mask}
