@@ -84,6 +84,16 @@ def test_rules_that_agree_do_not_collide():
   assert specs({"tensor": 8}, rules)["blocks/mlp/kernel"] == (None, None, "tensor")
 
 
+def test_an_axis_with_a_question_mark_is_used_where_it_divides():
+  rules = [("bias$", ("tensor?",)), ("head/kernel", ("tensor?", None))]
+  made = specs({"data": 1, "fsdp": 2, "tensor": 4}, rules)
+  assert made["blocks/mlp/bias"] == (None, "tensor")
+  assert made["head/bias"] == ("fsdp",)  # 6 over 4 devices
+  assert made["head/kernel"] == ("tensor", "fsdp")
+  alone = specs({"fsdp": 8}, rules)
+  assert alone["head/kernel"] == ("fsdp", None) and alone["blocks/mlp/bias"] == (None, "fsdp")
+
+
 @pytest.mark.parametrize(
   ("rules", "message"),
   [
@@ -94,6 +104,8 @@ def test_rules_that_agree_do_not_collide():
     ([("head/kernel", (None, "tensor"))], "6 does not divide over tensor=4"),
     ([("head/bias", (None, "tensor"))], "is not 'replicated' nor, for each of its dimensions"),
     ([("head/kernel", ("tensro", None))], "is not 'replicated' nor"),
+    ([("head/kernel", ("tensro?", None))], "is not 'replicated' nor"),
+    ([("head/kernel", ("tensor?", "tensor"))], "is not 'replicated' nor"),
   ],
 )
 def test_rule_errors(rules, message):

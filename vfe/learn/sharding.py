@@ -25,18 +25,25 @@ Sizes = Mapping[str, int] | ml_collections.ConfigDict
 
 # A leaf that this names is whole on every device, whatever the default would do.
 REPLICATED = "replicated"
+IF_IT_DIVIDES = "?"
 
-# (regex over the leaf's name, an axis name or None for each dimension after the layers' one)
+# (regex over the leaf's name, an axis name or None for each dimension after the layers' one). An
+# axis that is followed by ? is left out where it has one device or does not divide the dimension.
 Rule = tuple[str, str | Sequence[str | None]]
 
 # The tensor axis: heads and hidden units lie over it, so that a layer's two products need one sum.
+# Keys and values that heads share may be too few. The words of a vocabulary lie over it, too, so
+# that their logits, which are larger than all else, are never whole on a device.
 TENSOR_RULES: tuple[Rule, ...] = (
-  (r"(^|/)attention/(query|key|value)/kernel$", (None, "tensor")),
-  (r"(^|/)attention/(query|key|value)/bias$", ("tensor",)),
+  (r"(^|/)attention/query/kernel$", (None, "tensor")),
+  (r"(^|/)attention/query/bias$", ("tensor",)),
+  (r"(^|/)attention/(key|value)/kernel$", (None, "tensor?")),
+  (r"(^|/)attention/(key|value)/bias$", ("tensor?",)),
   (r"(^|/)attention/out/kernel$", ("tensor", None)),
-  (r"(^|/)mlp/up/kernel$", (None, "tensor")),
+  (r"(^|/)mlp/(up|gate)/kernel$", (None, "tensor")),
   (r"(^|/)mlp/up/bias$", ("tensor",)),
   (r"(^|/)mlp/down/kernel$", ("tensor", None)),
+  (r"(^|/)(word/embedding|head)$", ("tensor?", None)),
 )
 
 
@@ -115,7 +122,8 @@ def shardings(shapes: Any, mesh: Mesh, rules: Sequence[Rule] = TENSOR_RULES) -> 
     mesh: from `make_mesh`.
     rules: (regex, spec) pairs; spec has an axis name or None for each dimension (for leaves of
       stacked blocks without the layers' dimension, which stays whole: the scan runs over it), or is
-      "replicated". Default: those of the transformer's layers over `tensor`.
+      "replicated". "tensor?" is that axis where it can be used. Default: those of the transformer's
+      layers, and of words, over `tensor`.
 
   Raises:
     UserError: two rules match a leaf with different specs, or a spec does not fit its leaf.
@@ -143,7 +151,9 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule]) 
   axes: list[str | None] = [None] * len(shape)
   if rule is not None and shape:
     _check(name, shape[first:], rule, mesh)
-    axes[first:] = rule
+    axes[first:] = [
+      _usable(axis, size, mesh) for axis, size in zip(rule, shape[first:], strict=True)
+    ]
   fsdp = mesh.shape["fsdp"]
   if fsdp > 1 and "fsdp" not in axes:
     free = [
@@ -166,8 +176,15 @@ def _matching(name: str, rules: Sequence[Rule]) -> str | tuple[str | None, ...] 
   return next(iter(found.values()), None)
 
 
+def _usable(axis: str | None, size: int, mesh: Mesh) -> str | None:
+  if axis is None or not axis.endswith(IF_IT_DIVIDES):
+    return axis
+  axis = axis.removesuffix(IF_IT_DIVIDES)
+  return axis if mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
+
+
 def _check(name: str, shape: tuple[int, ...], rule: Any, mesh: Mesh) -> None:
-  used = [axis for axis in rule if axis is not None]
+  used = [axis.removesuffix(IF_IT_DIVIDES) for axis in rule if axis is not None]
   unknown = [axis for axis in used if axis not in AXES]
   if isinstance(rule, str) or unknown or len(set(used)) < len(used) or len(rule) != len(shape):
     raise UserError(
@@ -175,8 +192,8 @@ def _check(name: str, shape: tuple[int, ...], rule: Any, mesh: Mesh) -> None:
       f"dimensions, None or another one of {', '.join(AXES)}."
     )
   for axis, size in zip(rule, shape, strict=True):
-    if axis is not None and size % mesh.shape[axis]:
+    if axis in AXES and size % mesh.shape[axis]:
       raise UserError(
         f"sharding rule {rule} for {name} {list(shape)}: {size} does not divide over "
-        f"{axis}={mesh.shape[axis]}."
+        f"{axis}={mesh.shape[axis]}; use a mesh.{axis} that divides it."
       )

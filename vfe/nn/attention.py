@@ -67,6 +67,16 @@ def attend(
   return _on_mesh(run, mesh, q, k, v, ids) if _is_ours(mesh) else run(q, k, v, ids)
 
 
+def whole_heads(x: Float[Array, "B N H d"]) -> Float[Array, "B N H d"]:
+  """The same; on an ambient mesh no head is cut: all are on every device of the tensor axis where
+  their number does not divide over it. What follows would be sent in pieces otherwise."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if not _is_ours(mesh) or x.shape[2] % mesh.shape.get(HEADS, 1) == 0:
+    return x
+  free = PartitionSpec.UNCONSTRAINED
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(free, free, None, None))
+
+
 def choose(
   platform: str, q: Float[Array, "B N H d"], k: Float[Array, "B M H d"], *, segmented: bool
 ) -> str:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from vfe.nn.attention import whole_heads
 from vfe.nn.blocks import ACTIVATIONS, dense, drop_path
 from vfe.nn.causal import ALL, NEVER, Keys, causal
 from vfe.nn.rotary import rotate
@@ -69,7 +70,7 @@ class GroupedAttention(nn.Module):
 
     def product(name, heads):
       y = dense(heads * self.head_dim, self.dtype, name, use_bias=False)(tokens)
-      return y.reshape(*y.shape[:2], heads, self.head_dim)
+      return whole_heads(y.reshape(*y.shape[:2], heads, self.head_dim))
 
     def turned(name, heads):
       x = product(name, heads)
