@@ -14,11 +14,9 @@ from vfe.data.faults import Fault, reason
 from vfe.data.streams import Stream
 from vfe.errors import UserError
 from vfe.learn import hosts, sharding
+from vfe.learn.batches import to_mesh
 
 PROBE_SECONDS = 5.0  # that a probe of the pipeline takes at most, or one batch if that takes longer
-
-# What a batch carries for the host only: it would cost a transfer and is never computed on.
-HOST_ONLY = ("record", "view", "start", "repeated", "fault", "faulty")
 
 
 class Faults:
@@ -151,9 +149,3 @@ class Feed:
 
 def _bytes(batch: dict[str, Any]) -> int:
   return sum(array.nbytes for array in jax.tree.leaves(batch))
-
-
-def to_mesh(batch: dict[str, Any], where: jax.sharding.Sharding, keep: tuple[str, ...] = ()) -> Any:
-  """The arrays that are computed on, as global arrays over the mesh."""
-  batch = {k: v for k, v in batch.items() if k not in HOST_ONLY or k in keep}
-  return sharding.to_global(batch, where)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vfe.evaluate.evaluation import Evaluation
 from vfe.learn import hosts, sharding
 from vfe.learn.state import Params, State
 from vfe.stages.stage import Stage
@@ -17,7 +18,6 @@ from vfe.train import cost
 from vfe.train.budget import Budget
 from vfe.train.checkpoints import Checkpoints
 from vfe.train.clock import Clock
-from vfe.train.evaluation import Evaluation
 from vfe.train.feed import Feed
 from vfe.train.log import Log
 from vfe.train.profile import Profile

@@ -20,13 +20,13 @@ import ml_collections
 
 from vfe import config as configs
 from vfe.errors import UserError
+from vfe.evaluate.evaluation import Evaluation
 from vfe.learn import exports, hosts, sharding
 from vfe.stages import stage_class
 from vfe.stages.inputs import check, resolve
 from vfe.stages.stage import Setting, Stage
 from vfe.train import checkpoints, loop, report, stop
 from vfe.train.clock import Clock
-from vfe.train.evaluation import Evaluation
 
 DONE, ABOUT = "done.json", "about.json"
 PACKAGES = (

@@ -12,7 +12,7 @@ import numpy as np
 from vfe.data import pipeline
 from vfe.evaluate.evaluator import Evaluator
 from vfe.learn import hosts, sharding
-from vfe.train.feed import to_mesh
+from vfe.learn.batches import to_mesh
 
 KEPT = ("record", "view", "start", "repeated")
 
