@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 from vfe.learn.flops import flops as counted
+from vfe.learn.paths import named_leaves
 from vfe.learn.sharding import make_mesh
 from vfe.models import flops
 from vfe.models.classifier import Classifier
+from vfe.models.language_model import LanguageConfig, LanguageModel
 from vfe.models.mae import MAE, Decoder, DecoderConfig
 from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import TokenizerConfig
@@ -78,6 +80,17 @@ def test_a_text():
   config = TextConfig.of("test", 100)
   ids, mask = shape(1, 7, dtype="int32"), shape(1, 7, dtype="bool")
   assert flops.text(config, 7) == forward(TextEncoder(config, XLA), ids, mask)
+
+
+def test_a_language_model_is_its_parameters_twice_a_word_and_its_attention():
+  ids, mask = shape(1, 7, dtype="int32"), shape(1, 7, dtype="bool")
+  for config in (LanguageConfig.of("demo", 100), LanguageConfig.of("test", 33, tied=False)):
+    module = LanguageModel(config, XLA)
+    params = named_leaves(jax.eval_shape(module.init, jax.random.key(0), ids, mask)["params"])
+    kernels = sum(leaf.size for name, leaf in params.items() if name.endswith("kernel"))
+    met = 4 * config.depth * 7**2 * config.heads * config.head_dim
+    assert flops.language(config, 7) == 14 * (kernels + config.width * config.vocabulary) + met
+    assert flops.language(config, 7) == forward(module, ids, mask)
 
 
 def test_tuning_counts_forward_passes_of_what_is_frozen():

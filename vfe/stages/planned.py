@@ -21,6 +21,7 @@ from vfe.data.tabletop.world import heads
 from vfe.errors import UserError
 from vfe.learn.exports import Export
 from vfe.models import vivit
+from vfe.models.language_model import LanguageConfig, LanguageModel
 from vfe.models.pretrained import find
 from vfe.models.resnet import ResNet, ResNetConfig
 from vfe.models.text import TextConfig, TextEncoder
@@ -31,6 +32,16 @@ from vfe.stages.stored import stored_data
 
 CLASSES = {"label": 48}  # of data that is not here: Diving48's
 WORDS = 30_522  # of a vocabulary that is not here: BERT's
+LLAMA = dict(  # of a language model that is not here: Llama 3.2's config.json, the one of 1.2B
+  model_type="llama", vocab_size=128_256, hidden_size=2048, num_hidden_layers=16,
+  num_attention_heads=32, num_key_value_heads=8, head_dim=64, intermediate_size=8192,
+  hidden_act="silu", rms_norm_eps=1e-5, tie_word_embeddings=True, rope_theta=500_000.0,
+  rope_scaling=dict(
+    rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=8192,
+  ),
+)  # fmt: skip
+LLAMA_END = 128_001
 VIDEOS = 10_000  # likewise; the length of the learning rate's schedule is all that hangs on it
 
 
@@ -172,6 +183,15 @@ def _text(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
   return "text", {"text": dataclasses.asdict(text), "vocabulary": None}, params
 
 
+def _language(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
+  del section, config
+  language, one = LanguageConfig.from_hugging_face(LLAMA), jnp.zeros((1, 1), jnp.int32)
+  init = lambda rng: LanguageModel(language).init(rng, one, one == 0)["params"]
+  params = {"language": jax.eval_shape(init, jax.random.key(0))}
+  model = {"language": dataclasses.asdict(language), "tokenizer": None, "eos": [LLAMA_END]}
+  return "language", model, params
+
+
 def _vocabulary(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
   del section, config
   return "vocabulary", {"size": WORDS}, {}
@@ -186,4 +206,5 @@ ASSUMED = {
   "perceptual": _perceptual,
   "text": _text,
   "vocabulary": _vocabulary,
+  "language": _language,
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from vfe.errors import UserError
-from vfe.interop.language_model import open_tokenizer
+from vfe.interop.language_model import TOKENIZER, open_tokenizer
 from vfe.learn.exports import Export
 from vfe.models import generation, language_model
 from vfe.models.generation import Choice, Written
@@ -44,7 +45,9 @@ class LanguageModel:
     """The language model in an export."""
     model, params = export.model, jax.device_put(export.params["language"])
     config = LanguageConfig.from_dict(model["language"])
-    return cls(config, params, model["tokenizer"], tuple(model["eos"]), export.path, dtype)
+    beside = pathlib.Path(export.path) / TOKENIZER
+    tokenizer = model["tokenizer"] or (str(beside) if beside.is_file() else None)
+    return cls(config, params, tokenizer, tuple(model["eos"]), export.path, dtype)
 
   def tokens(
     self, texts: Sequence[str]
