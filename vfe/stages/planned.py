@@ -32,6 +32,7 @@ from vfe.stages.stored import stored_data
 
 CLASSES = {"label": 48}  # of data that is not here: Diving48's
 WORDS = 30_522  # of a vocabulary that is not here: BERT's
+VIDEOS = 10_000  # likewise; the length of the learning rate's schedule is all that hangs on it
 LLAMA = dict(  # of a language model that is not here: Llama 3.2's config.json, the one of 1.2B
   model_type="llama", vocab_size=128_256, hidden_size=2048, num_hidden_layers=16,
   num_attention_heads=32, num_key_value_heads=8, head_dim=64, intermediate_size=8192,
@@ -42,7 +43,6 @@ LLAMA = dict(  # of a language model that is not here: Llama 3.2's config.json, 
   ),
 )  # fmt: skip
 LLAMA_END = 128_001
-VIDEOS = 10_000  # likewise; the length of the learning rate's schedule is all that hangs on it
 
 
 def planned(
