@@ -157,9 +157,9 @@ def contrast_export():
   from vfe.data.text import train_vocabulary
   from vfe.learn import exports
   from vfe.models.dual_encoder import DualConfig, DualEncoder
+  from vfe.models.frozen import first_tokens
   from vfe.models.text import TextConfig
   from vfe.models.vivit import EncoderConfig
-  from vfe.stages.encoder import first_tokens
 
   def make(folder, pool="mean", **changes):
     vision = EncoderConfig.of(

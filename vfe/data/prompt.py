@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import pathlib
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,29 +95,12 @@ class Prompt:
     Raises:
       UserError: the record lacks a field of the template.
     """
-    texts = {name: text for name, text in record.text.items() if isinstance(text, str)}
-    for name in _fields(self.template):
-      if name not in texts:
-        there = nearest(name, texts) if texts else "it has no texts"
-        raise UserError(
-          f"{record.name}: no text {name!r} for the template {self.template!r} ({there})."
-        )
-    return self.template.format(**texts).rstrip()
+    return filled(self.template, record.text, record.name)
 
   def _words(self, record: VideoRecord, answer: str | None) -> tuple[list[int], list[bool]]:
     """At most L words, and which are the answer's; None where there is only a prompt."""
-    prompt, loaded = self.said(record), _load(self.tokenizer)
-    encoding = loaded.tokenizer.encode(" ".join(filter(None, (prompt, answer))))
-    words = slice(loaded.before, len(encoding.ids) - loaded.behind)
-    begin = [self.begin] if self.begin is not None and not loaded.before else []
-    ids = begin + encoding.ids[: words.stop]
-    is_answer = [False] * (len(begin) + loaded.before)
-    is_answer += [
-      answer is not None and (not prompt or stop > len(prompt))
-      for _, stop in encoding.offsets[words]
-    ]
-    if answer is not None:
-      ids, is_answer = [*ids, self.end], [*is_answer, True]
+    said = self.said(record)
+    ids, is_answer = framed(self.tokenizer, said, answer, self.end, self.begin)
     self._check(record, ids, is_answer)
     return ids[: self.length], is_answer[: self.length]
 
@@ -134,6 +117,43 @@ class Prompt:
         f"{record.name}: its {what.get(self.form, 'prompt and an option')} are {needed} words, "
         f"{LENGTH}={self.length}; use {needed} or more."
       )
+
+
+def filled(template: str, texts: Mapping[str, Any], name: str) -> str:
+  """A template with the texts that it names in braces; `name` is whose they are, for errors.
+
+  Raises:
+    UserError: one is not there.
+  """
+  texts = {name: text for name, text in texts.items() if isinstance(text, str)}
+  for field in _fields(template):
+    if field not in texts:
+      there = nearest(field, texts) if texts else "it has no texts"
+      raise UserError(f"{name}: no text {field!r} for the template {template!r} ({there}).")
+  return template.format(**texts).rstrip()
+
+
+def framed(
+  tokenizer: str, prompt: str, answer: str | None, end: int, begin: int | None = None
+) -> tuple[list[int], list[bool]]:
+  """The words of a prompt and its answer, and which are the answer's; None, there is none yet."""
+  loaded = _load(tokenizer)
+  encoding = loaded.tokenizer.encode(" ".join(filter(None, (prompt, answer))))
+  words = slice(loaded.before, len(encoding.ids) - loaded.behind)
+  first = [begin] if begin is not None and not loaded.before else []
+  ids = first + encoding.ids[: words.stop]
+  is_answer = [False] * (len(first) + loaded.before)
+  is_answer += [
+    answer is not None and (not prompt or stop > len(prompt))
+    for _, stop in encoding.offsets[words]
+  ]
+  return (ids, is_answer) if answer is None else ([*ids, end], [*is_answer, True])
+
+
+def decoder(tokenizer: str) -> Callable[[Any], str]:
+  """From ids to a text, without what frames it."""
+  words = _load(tokenizer).tokenizer
+  return lambda ids: words.decode(list(ids), skip_special_tokens=True).strip()
 
 
 def options_of(record: VideoRecord) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ class DualEncoder(nn.Module):
 
 
 def vision_tower(export: Export) -> Export:
-  """The video tower of a contrastive export as an export of an encoder."""
+  """The video tower of a contrastive export as an export of an encoder; others as they are."""
+  if export.kind != "contrast":
+    return export
   model, params = {"encoder": export.model["encoder"]}, {"encoder": export.params["vision"]}
   return dataclasses.replace(export, kind="encoder", model=model, params=params)
 

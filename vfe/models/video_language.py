@@ -5,6 +5,7 @@ resampler makes a fixed few of them, at which the language model looks through a
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from vfe.config import choose
+from vfe.errors import UserError
+from vfe.interop.language_model import TOKENIZER
+from vfe.learn.exports import Export
 from vfe.models import resampler
 from vfe.models.bridge import Bridge, BridgeConfig
 from vfe.models.generation import Choice, Written, generate
@@ -20,7 +24,7 @@ from vfe.models.language_model import Cache, LanguageConfig, LanguageModel
 from vfe.models.resampler import Resampler, ResamplerConfig
 from vfe.models.vivit import Encoder, EncoderConfig
 from vfe.nn.blocks import Between, Execution
-from vfe.nn.random import key
+from vfe.nn.random import key, row_keys
 from vfe.tokens import selection
 from vfe.tokens.layout import Layout
 from vfe.tokens.pooling import mean_over_time
@@ -36,6 +40,30 @@ def _all(tokens, chosen, layout):
 
 # What of a clip's tokens the resampler reads: (tokens, selection, layout) -> (tokens, which are).
 POOLS = {"time": mean_over_time, "none": _all}
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """What a language model reads and writes: the path of its tokenizer, and the word that ends a
+  text."""
+
+  tokenizer: str
+  end: int
+
+  @classmethod
+  def of(cls, export: Export) -> "Words":
+    """Those of a language model.
+
+    Raises:
+      UserError: nothing says how its texts end.
+    """
+    if not export.model["eos"]:
+      raise UserError(
+        f"{export.path}: neither config.json nor generation_config.json has an eos_token_id; add "
+        "the number of the word that ends a text."
+      )
+    own = export.model["tokenizer"] or str(pathlib.Path(export.path) / TOKENIZER)
+    return cls(own, export.model["eos"][0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +141,14 @@ class VideoLanguage:
     tokens = tokens[:, -chosen.shape[1] :]  # without class tokens
     return jax.lax.stop_gradient(POOLS[self.config.pool](tokens, chosen, layout))
 
+  def shown(
+    self, frozen: Params, video: UInt8[Array, "B T H W 3"], rows: Int[Array, "B"]
+  ) -> tuple[Float[Array, "B S V"], Bool[Array, "B S"]]:
+    """`features` outside of training: which tokens are dropped depends on a row's number alone, so
+    that what is found can be had again."""
+    keys = row_keys(key(jax.random.key(0), "evaluate"), "visible", rows)
+    return self.features(frozen, video, keys)
+
   def looking(
     self, params: Params, features: Float[Array, "B S V"], there: Bool[Array, "B S"]
   ) -> Between:
@@ -134,6 +170,22 @@ class VideoLanguage:
     """
     words = {"params": jax.lax.stop_gradient(frozen["language"])}
     return self._words.apply(words, ids, mask, looking, method="log_likelihood")
+
+  def option_scores(
+    self, frozen: Params, text: Mapping[str, Array], looking: Between | None
+  ) -> Float[Array, "R O"]:
+    """The log-likelihood of every option's words after its prompt, an option at a time.
+
+    text has ids int32, mask and answer bool, each [R, O, L].
+    """
+
+    def one(option: tuple[Int[Array, "R L"], Bool[Array, "R L"], Bool[Array, "R L"]]):
+      ids, mask, answer = option
+      found = self.log_likelihood(frozen, ids, mask, looking)
+      return jnp.sum(jnp.where(answer, found, 0.0), axis=-1)
+
+    first = lambda name: jnp.swapaxes(text[name], 0, 1)
+    return jax.lax.map(one, (first("ids"), first("mask"), first("answer"))).T
 
   def generate(
     self,

@@ -6,6 +6,7 @@ are learned together; what was learned then writes, and answers questions.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -22,37 +23,14 @@ from vfe.learn.state import Params
 from vfe.learn.step import Metrics
 from vfe.models import flops
 from vfe.models.bridge import BridgeConfig
+from vfe.models.frozen import as_dtype, frozen_encoder
 from vfe.models.language_model import LanguageConfig
 from vfe.models.resampler import ResamplerConfig
-from vfe.models.video_language import VideoLanguage, VideoLanguageConfig
+from vfe.models.video_language import VideoLanguage, VideoLanguageConfig, Words
 from vfe.nn.random import key, row_keys
 from vfe.stages import encoder as encoders
 from vfe.stages import measured_text
 from vfe.stages.stage import Batch, Setting, Stage
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-  """What a language model reads and writes: the path of its tokenizer, and the word that ends a
-  text."""
-
-  tokenizer: str
-  end: int
-
-  @classmethod
-  def of(cls, export: Export) -> "Words":
-    """Those of a language model.
-
-    Raises:
-      UserError: nothing says how its texts end.
-    """
-    if not export.model["eos"]:
-      raise UserError(
-        f"{export.path}: neither config.json nor generation_config.json has an eos_token_id; add "
-        "the number of the word that ends a text."
-      )
-    own = export.model["tokenizer"] or str(pathlib.Path(export.path) / "tokenizer.json")
-    return cls(own, export.model["eos"][0])
 
 
 class CaptionStage(Stage):
@@ -69,7 +47,8 @@ class CaptionStage(Stage):
     for role in self.needed:
       if role not in setting.inputs:
         raise UserError(f"config.{self.name}.inputs.{role} is not set; name a stage or a folder.")
-    self._encoder, self._language = encoders.encoder_input(setting), setting.export("language", "language")
+    self._encoder = encoders.encoder_input(setting)
+    self._language = setting.export("language", "language")
     self.words = Words.of(self._language)
     self.model = VideoLanguage(
       self._config(),
@@ -152,8 +131,8 @@ class CaptionStage(Stage):
     """Encoder and language model, in the type that they are run in."""
     encoder = self.model.config.encoder
     return {
-      "encoder": encoders.frozen_encoder(self._encoder, encoder, self.dtype),
-      "language": encoders.as_dtype(self._language.params["language"], self.dtype),
+      "encoder": frozen_encoder(self._encoder, encoder, self.dtype),
+      "language": as_dtype(self._language.params["language"], self.dtype),
     }
 
   # A step.
@@ -207,13 +186,28 @@ class CaptionStage(Stage):
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """Resampler and bridge, and where the frozen parts lie that they were trained with."""
     parts = {"encoder": self.setting.inputs["encoder"], "language": self._language}
-    data = self.config.data
+    section = self.config
     model = {
       "video_language": dataclasses.asdict(self.model.config),
       "inputs": {
-        role: {"path": export.path, "digest": export.digest} for role, export in parts.items()
+        role: {"path": self._place(export), "digest": export.digest}
+        for role, export in parts.items()
       },
-      "templates": {name: of.template for name, of in self.config.written.items()},
-      "sampling": data.sampling.to_dict(),
+      "written": {n: self._asked(f"written.{n}", of) for n, of in section.written.items()},
+      "questions": {n: self._asked(f"questions.{n}", of) for n, of in section.questions.items()},
+      "generate": section.generate.to_dict(),
+      "sampling": section.data.sampling.to_dict(),
     }
     return "caption", model, params
+
+  def _place(self, export: Export) -> str:
+    """Where an input lies: seen from the own export, if in the workdir, which can be moved then."""
+    path, folder = pathlib.Path(export.path).absolute(), self.setting.folder.absolute()
+    inside = path.is_relative_to(folder.parent)
+    return os.path.relpath(path, folder / "export") if inside else str(path)
+
+  def _asked(self, place: str, section: Any) -> dict[str, Any]:
+    """What is asked of which clips."""
+    data = self.data_of(place, section.data)
+    clips = {"frames": data.frames, "sampling": data.sampling.to_dict()}
+    return {"template": section.template, "words": section.words, **clips}

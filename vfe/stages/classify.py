@@ -16,14 +16,9 @@ from vfe.learn.mixup import mix
 from vfe.learn.state import Params
 from vfe.models import flops
 from vfe.models.classifier import Classifier
+from vfe.models.frozen import first_tokens
 from vfe.nn.random import key, row_keys
-from vfe.stages.encoder import (
-  encoder_config,
-  encoder_input,
-  execution,
-  first_tokens,
-  warm_encoder,
-)
+from vfe.stages.encoder import encoder_config, encoder_input, execution, warm_encoder
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.tokens import selection
 from vfe.tokens.tubelets import gather_tubelets

@@ -21,9 +21,10 @@ from vfe.learn.step import Metrics, apply, cached_gradients, gradients
 from vfe.learn.trained import Trained
 from vfe.models import contrastive, flops
 from vfe.models.dual_encoder import POOLS, DualEncoder
+from vfe.models.frozen import first_tokens
 from vfe.nn.random import key, row_keys
 from vfe.stages import measured, towers
-from vfe.stages.encoder import execution, first_tokens
+from vfe.stages.encoder import execution
 from vfe.stages.stage import Batch, Setting, Stage, mean
 from vfe.tokens import selection
 from vfe.tokens.layout import Layout

@@ -16,16 +16,11 @@ from vfe.evaluate.evaluator import Evaluator, Means
 from vfe.evaluate.pictures import KeptTokens, Several
 from vfe.learn.state import Params
 from vfe.models import flops, fsq
+from vfe.models.frozen import first_tokens
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
 from vfe.models.tokenizer import ENCODING, TokenizerConfig, tokenize_clip
 from vfe.nn.random import row_keys
-from vfe.stages.encoder import (
-  encoder_config,
-  encoder_input,
-  execution,
-  first_tokens,
-  warm_encoder,
-)
+from vfe.stages.encoder import encoder_config, encoder_input, execution, warm_encoder
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.stages.stored import check_stored
 from vfe.tokens import selection

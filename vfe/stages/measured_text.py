@@ -1,26 +1,22 @@
 """What is measured of a model that writes: captions, and answers to questions."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
 from vfe import config as configs
-from vfe.data.prompt import most_options
+from vfe.data.prompt import decoder, most_options
 from vfe.data.questions.options import with_options
 from vfe.data.streams import Stream
 from vfe.evaluate.answers import Answers
 from vfe.evaluate.captions import Captions
 from vfe.evaluate.evaluator import Evaluator
 from vfe.evaluate.multiple_choice import SUBMISSIONS, MultipleChoice
-from vfe.interop.language_model import open_tokenizer
 from vfe.learn.state import Params
 from vfe.models.generation import Choice
-from vfe.nn.blocks import Between
-from vfe.nn.random import key, row_keys
 from vfe.stages.stage import Batch
 
 
@@ -55,7 +51,8 @@ def written(stage: Any, name: str, *, wrong_video: bool = False) -> Evaluator:
     return _generated(stage, params, frozen, clip, features, choice)
 
   label = f"{name}_wrong_video" if wrong_video else name
-  return Evaluator(label, stream, predict, lambda: Captions(source, data.text.key, decoder(stage)))
+  collector = lambda: Captions(source, data.text.key, decoder(stage.words.tokenizer))
+  return Evaluator(label, stream, predict, collector)
 
 
 def questions(stage: Any, name: str) -> Evaluator:
@@ -79,7 +76,7 @@ def likeliest(stage: Any, name: str, section: Any, data: Any, source: Any) -> Ev
   def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
     looking = stage.model.looking(params, *_features(stage, frozen, clip))
     text = clip["text"]
-    score = functools.partial(option_scores, stage.model, frozen, text)
+    score = functools.partial(stage.model.option_scores, frozen, text)
     return {
       "sum": score(looking),
       "blind": score(None),
@@ -100,30 +97,10 @@ def generated(stage: Any, name: str, section: Any, data: Any, source: Any) -> Ev
   def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
     return _generated(stage, params, frozen, clip, _features(stage, frozen, clip), choice)
 
-  return Evaluator(name, stream, predict, lambda: Answers(source, decoder(stage)))
+  return Evaluator(name, stream, predict, lambda: Answers(source, decoder(stage.words.tokenizer)))
 
 
 HOW = {"likelihood": likeliest, "generated": generated}
-
-
-def option_scores(
-  model: Any, frozen: Params, text: dict[str, Any], looking: Between | None
-) -> Float[Array, "B O"]:
-  """The log-likelihood of every option's words after its prompt, an option at a time."""
-
-  def one(option: tuple[Int[Array, "B L"], Bool[Array, "B L"], Bool[Array, "B L"]]):
-    ids, mask, answer = option
-    found = model.log_likelihood(frozen, ids, mask, looking)
-    return jnp.sum(jnp.where(answer, found, 0.0), axis=-1)
-
-  first = lambda name: jnp.swapaxes(text[name], 0, 1)
-  return jax.lax.map(one, (first("ids"), first("mask"), first("answer"))).T
-
-
-def decoder(stage: Any) -> Callable[[Any], str]:
-  """From ids to a text, without what frames it."""
-  tokenizer = open_tokenizer(stage.words.tokenizer)
-  return lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
 
 def _choice(stage: Any, words: int) -> Choice:
@@ -132,9 +109,7 @@ def _choice(stage: Any, words: int) -> Choice:
 
 
 def _features(stage: Any, frozen: Any, clip: Batch) -> tuple[Array, Array]:
-  # Which tokens are dropped depends on the row alone, so that a figure can be had again.
-  keys = row_keys(key(jax.random.key(0), "evaluate"), "visible", clip["row"])
-  return stage.model.features(frozen, clip["video"], keys)
+  return stage.model.shown(frozen, clip["video"], clip["row"])
 
 
 def _generated(stage, params, frozen, clip, features, choice: Choice) -> dict[str, Any]:
