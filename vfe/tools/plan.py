@@ -138,8 +138,10 @@ def table(plan: dict[str, Any]) -> str:
   mesh = ", ".join(f"{axis}={size}" for axis, size in plan["mesh"].items() if size > 1)
   head = f"{plan['stage']}: {plan['devices']} x {plan['device']}, mesh {mesh or 'of one'}"
   tokens = f", {plan['tokens']:,} tokens encoded" if plan["tokens"] else ""
-  clips = f"batch {plan['batch']} of {plan['frames']} x {plan['pixels']}² pixels{tokens}"
-  rows = [("size", plan["size"]), ("batch", clips)]
+  batch = f"batch {plan['batch']} of {plan['frames']} x {plan['pixels']}² pixels{tokens}"
+  if not plan["frames"]:
+    batch = f"batch {plan['batch']} of texts, {plan['tokens']:,} words each"
+  rows = [("size", plan["size"]), ("batch", batch)]
   if plan["memory"]:
     rows += [(name, amount(size)) for name, size in plan["memory"].items()]
   rows.append(("peak", _verdict(plan)))
