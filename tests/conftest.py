@@ -83,10 +83,10 @@ TINY = {
 }
 
 
-def load_config(argument: str, changes: dict):
-  """configs/lvmae_128.py with dotted keys set."""
-  path = ROOT / "configs" / "lvmae_128.py"
-  spec = importlib.util.spec_from_file_location("lvmae_128", path)
+def load_config(argument: str, changes: dict, name: str = "lvmae_128"):
+  """configs/<name>.py with dotted keys set."""
+  path = ROOT / "configs" / f"{name}.py"
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(argument)
@@ -177,5 +177,76 @@ def contrast_export():
     words = train_vocabulary(["a red cube falls", "a blue ball rolls", "the cup is lifted"], 64)
     params, files = jax.tree.map(draw, shapes), {"tokenizer.json": words}
     return exports.write(folder / "export", "contrast", model, params, files=files)
+
+  return make
+
+
+# The caption stage at a size that writes in seconds, of clips that are shorter than the encoder's.
+CAPTIONS = {
+  "stages": ("long", "caption"),
+  "precision": "float32",
+  "data.size": 16,
+  "data.workers": 0,
+  "data.sampling.fps": 0.0,
+  "model.size": "test",
+  "model.tubelet": (2, 8, 8),
+  "caption.data.frames": 8,
+  "caption.data.text.length": 40,
+  "caption.data.sampling.kind": "uniform",
+  "caption.written.caption.words": 5,
+  "caption.written.caption.data.frames": 4,
+  "caption.written.caption.data.text.length": 40,
+  "caption.written.summary.words": 6,
+  "caption.questions.validation.data.source": "its own",
+  "caption.resampler.queries": 4,
+  "caption.resampler.depth": 1,
+  "caption.resampler.heads": 2,
+  "caption.resampler.head_dim": 8,
+  "caption.bridge.heads": 2,
+  "caption.bridge.head_dim": 8,
+  "caption.generate.beams": 2,
+  "caption.eval_batch": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def caption_run(contrast_export):
+  """Makes what a caption stage of random parameters leaves in a workdir, and the stage itself:
+  make(workdir, elsewhere, source). It reads `source`; the language model lies `elsewhere`."""
+  import dataclasses
+
+  import jax.numpy as jnp
+  import numpy as np
+
+  from vfe.data.wordpiece import train_vocabulary
+  from vfe.learn import exports, sharding
+  from vfe.models.language_model import LanguageConfig, LanguageModel
+  from vfe.stages.caption import CaptionStage
+  from vfe.stages.inputs import resolve
+  from vfe.stages.stage import Setting
+
+  random = np.random.default_rng(0)
+  draw = lambda leaf: random.normal(scale=0.3, size=leaf.shape).astype(np.float32)
+
+  def write_language(folder):
+    config, one = LanguageConfig.of("test", 48), jnp.ones((1, 1), jnp.int32)
+    init = lambda: LanguageModel(config).init(jax.random.key(0), one, one > 0)["params"]
+    model = {"language": dataclasses.asdict(config), "tokenizer": None, "eos": [3]}
+    text = train_vocabulary(["a caption of the video question answer red blue cup ball"], 48)
+    params = {"language": jax.tree.map(draw, jax.eval_shape(init))}
+    exports.write(folder, "language", model, params, files={"tokenizer.json": text})
+
+  def make(workdir, elsewhere, source=None):
+    contrast_export(workdir / "long")
+    write_language(elsewhere / "language" / "export")
+    given = {"caption.inputs.language": str(elsewhere / "language")}
+    config = load_config("size=s", CAPTIONS | given, "longvivit_256")
+    mesh = sharding.make_mesh(None, jax.devices()[:1])
+    inputs = resolve(config, "caption", workdir)
+    of = lambda data, split: source
+    stage = CaptionStage(Setting("caption", config, workdir / "caption", inputs, mesh, of))
+    shapes = jax.eval_shape(stage.init, jax.random.key(0))["model"]
+    exports.write(workdir / "caption" / "export", *stage.export(jax.tree.map(draw, shapes)))
+    return stage
 
   return make

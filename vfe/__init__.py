@@ -6,6 +6,9 @@
     both = vfe.load("runs/longvivit_256-demo/long")
     both.similarity(video, ["a hand lifts a cup"])  # cosines, float32[B, 1]
 
+    captioner = vfe.load("runs/longvivit_256-demo/caption")
+    captioner.describe(captioner.read("a.mp4"))  # ["C lifts the cup ..."]
+
 Importing vfe imports nothing heavy; JAX comes with the first of these names that is used.
 """
 
@@ -13,10 +16,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from vfe.models.pretrained import DualEncoder, Encoder, TextEncoder, Tokenizer, load
+  from vfe.models.pretrained import (
+    Captioner,
+    DualEncoder,
+    Encoder,
+    LanguageModel,
+    TextEncoder,
+    Tokenizer,
+    load,
+  )
 
 __version__ = "0.1.0"
-__all__ = ["DualEncoder", "Encoder", "TextEncoder", "Tokenizer", "__version__", "load"]
+__all__ = [
+  "Captioner", "DualEncoder", "Encoder", "LanguageModel", "TextEncoder", "Tokenizer",
+  "__version__", "load",
+]
 
 
 def __getattr__(name: str) -> Any:

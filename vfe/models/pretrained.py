@@ -1,6 +1,7 @@
 """What is trained already, from a folder: `vfe.load`, and the exports it reads."""
 
 import json
+import os
 import pathlib
 
 from vfe.config import nearest
@@ -8,6 +9,7 @@ from vfe.errors import UserError
 from vfe.interop import bert, clip, language_model, resnet, siglip, videomae, vit, vivit
 from vfe.learn import exports
 from vfe.learn.exports import Export
+from vfe.models.opened.captioner import Captioner
 from vfe.models.opened.dual import DualEncoder
 from vfe.models.opened.encoder import Encoder
 from vfe.models.opened.language import LanguageModel
@@ -32,7 +34,7 @@ HUGGING_FACE = {  # by model_type
 
 def load(
   path: str | pathlib.Path, *, dtype: str = "float32"
-) -> Encoder | DualEncoder | TextEncoder | LanguageModel | Tokenizer:
+) -> Encoder | DualEncoder | TextEncoder | LanguageModel | Captioner | Tokenizer:
   """Opens what a stage has trained, or a Hugging Face folder.
 
   Args:
@@ -42,7 +44,8 @@ def load(
     dtype: of activations and products; parameters and results are float32.
 
   Raises:
-    UserError: nothing to load there, or something without an encoder or tokenizer in it.
+    UserError: nothing to load there, or something without an encoder or tokenizer in it; of a
+      captioner, that its encoder or language model is not where it was, or not what it was.
   """
   export = read(pathlib.Path(path).expanduser())
   if export.kind not in OPENERS:
@@ -84,6 +87,35 @@ def read_hugging_face(folder: pathlib.Path) -> Export:
   return Export(kind, model, params, exports.digest(params), str(folder))
 
 
+def parts(export: Export) -> dict[str, Export]:
+  """By role, what an export was trained on top of and does not hold itself.
+
+  Raises:
+    UserError: it is not where the export says, or it is another one now.
+  """
+  found = {}
+  for role, said in export.model["inputs"].items():
+    folder = pathlib.Path(os.path.normpath(pathlib.Path(export.path) / said["path"]))
+    part = find(folder)
+    if part is None:
+      raise UserError(
+        f"{export.path} needs its {role}, which was at {folder}: {_what_is_there(folder)} Put it "
+        f"there, or write where it is into model.inputs.{role}.path of "
+        f"{pathlib.Path(export.path) / exports.FILE}."
+      )
+    if part.digest != said["digest"]:
+      raise UserError(
+        f"{folder} is not the {role} that {export.path} was trained with (digest {part.digest}, "
+        f"then {said['digest']}); put that one there, or train anew on this one."
+      )
+    found[role] = part
+  return found
+
+
+def _captioner(export: Export, dtype: str) -> Captioner:
+  return Captioner.of(export, parts(export), dtype)
+
+
 def _what_is_there(folder: pathlib.Path) -> str:
   if not folder.is_dir():
     return "no such folder."
@@ -100,6 +132,7 @@ OPENERS = {
   "mae": Encoder.of,
   "classifier": Encoder.of,
   "contrast": DualEncoder.of,
+  "caption": _captioner,
   "text": TextEncoder.of,
   "language": LanguageModel.of,
   "tokenizer": Tokenizer.of,
