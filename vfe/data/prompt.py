@@ -150,6 +150,38 @@ def framed(
   return (ids, is_answer) if answer is None else ([*ids, end], [*is_answer, True])
 
 
+def laid(
+  tokenizer: str,
+  prompts: Sequence[str],
+  answers: Sequence[Sequence[str | None]],
+  end: int,
+  multiple: int,
+) -> dict[str, np.ndarray]:
+  """Each prompt with each of its own answers: ids int32, mask and answer bool, [R, O, L] each.
+
+  O is the most answers that a prompt has, L the most words, rounded up to a `multiple`.
+
+  Raises:
+    UserError: a prompt has no words.
+  """
+  words = {
+    (row, option): framed(tokenizer, prompt, answer and answer.strip(), end)
+    for row, prompt in enumerate(prompts)
+    for option, answer in enumerate(answers[row])
+  }
+  for (row, _), (ids, _) in words.items():
+    if not ids:
+      raise UserError(f"prompt {prompts[row]!r} has no words; give it some.")
+  longest = max(len(ids) for ids, _ in words.values())
+  shape = (len(prompts), max(map(len, answers)), -(-longest // multiple) * multiple)
+  text = {name: np.zeros(shape, bool) for name in ("mask", "answer")}
+  text["ids"] = np.zeros(shape, np.int32)
+  for place, (ids, is_answer) in words.items():
+    there = (*place, slice(len(ids)))
+    text["ids"][there], text["mask"][there], text["answer"][there] = ids, True, is_answer
+  return text
+
+
 def decoder(tokenizer: str) -> Callable[[Any], str]:
   """From ids to a text, without what frames it."""
   words = _load(tokenizer).tokenizer

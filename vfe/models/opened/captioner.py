@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from vfe import config as configs
-from vfe.data.prompt import decoder, filled, framed
+from vfe.data.prompt import decoder, filled, laid
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sampling
 from vfe.errors import UserError
@@ -223,7 +223,7 @@ class Captioner:
         raise UserError(f"question {number} has the options {of!r}; give a list of at least two.")
     if len(options) != len(said):
       raise UserError(f"{len(said)} questions and options of {len(options)}; give each its own.")
-    text = self._framed(said, options)
+    text = self._laid(said, options)
     found = self._score(self._checked(video, rows, len(said)), text)
     found = np.where(text["mask"].any(-1), found, -np.inf).astype(np.float32)
     counts = text["answer"].sum(-1, dtype=np.int32)
@@ -240,7 +240,7 @@ class Captioner:
     """Of each whole text, with the word that ends it, after the prompt. A clip may have several
     texts, and none may be shown, as in `choose`."""
     said = filled(self.asked(prompt).template, {}, "the prompt")
-    text = self._framed([said] * len(texts), [[of] for of in texts])
+    text = self._laid([said] * len(texts), [[of] for of in texts])
     return self._score(self._checked(video, rows, len(texts)), text)[:, 0]
 
   def _evaluated(self, kind: str) -> dict[str, Asked]:
@@ -267,34 +267,17 @@ class Captioner:
       raise UserError(f"rows has the shape {rows.shape}; give a number for each clip.")
     return jnp.asarray(video), jnp.asarray(rows, jnp.int32)
 
-  def _framed(
+  def _laid(
     self, prompts: Sequence[str], answers: Sequence[Sequence[str | None]]
   ) -> dict[str, np.ndarray]:
-    """ids int32, mask and answer bool, [R, O, L] each: the words of every answer's row."""
-    tokenizer, end = self.words.tokenizer, self.words.end
-    words = {
-      (r, o): framed(tokenizer, prompt, answer and answer.strip(), end)
-      for r, prompt in enumerate(prompts)
-      for o, answer in enumerate(answers[r])
-    }
-    for (r, _), (ids, _) in words.items():
-      if not ids:
-        raise UserError(f"prompt {prompts[r]!r} has no words; give it some.")
-    longest = max(len(ids) for ids, _ in words.values())
-    shape = (len(prompts), max(map(len, answers)), -(-longest // ROUND) * ROUND)
-    text = {name: np.zeros(shape, bool) for name in ("mask", "answer")}
-    text["ids"] = np.zeros(shape, np.int32)
-    for at, (ids, is_answer) in words.items():
-      there = (*at, slice(len(ids)))
-      text["ids"][there], text["mask"][there], text["answer"][there] = ids, True, is_answer
-    return text
+    return laid(self.words.tokenizer, prompts, answers, self.words.end, ROUND)
 
   def _written(
     self, shown: Any, prompts: Sequence[str], words: int, seed: int, choice: dict[str, Any]
   ) -> list[str]:
     evaluated = {} if set(HOW) & set(choice) else self.model["generate"]
     how = Choice(**({"words": words, "eos": (self.words.end,)} | evaluated | choice))
-    text = self._framed(prompts, [[None]] * len(prompts))
+    text = self._laid(prompts, [[None]] * len(prompts))
     rng = jax.random.key(seed)
     found = self._generate(self.params, self.frozen, shown, text, rng, how)
     decode, rows = decoder(self.words.tokenizer), (np.asarray(found.ids), np.asarray(found.mask))
