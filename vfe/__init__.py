@@ -7,7 +7,7 @@
     both.similarity(video, ["a hand lifts a cup"])  # cosines, float32[B, 1]
 
     captioner = vfe.load("runs/longvivit_256-demo/caption")
-    captioner.describe(captioner.read("a.mp4"))  # ["C lifts the cup ..."]
+    captioner.describe(captioner.read("a.mp4"))  # ["c lifts the cup ..."]
 
 Importing vfe imports nothing heavy; JAX comes with the first of these names that is used.
 """
