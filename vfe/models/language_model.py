@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vfe.config import choose
 from vfe.errors import UserError
 from vfe.interop import language_model as hugging_face
+from vfe.nn.attention import over_rows
 from vfe.nn.blocks import Between, Execution, Stack
 from vfe.nn.causal import ALL, NEVER
 from vfe.nn.decoder import GATES, DecoderBlock, Layer, Places, RMSNorm, by_mask
@@ -218,7 +219,7 @@ class LanguageModel(nn.Module):
     """The words' vectors, in the type of activations."""
     dtype = self.execution.dtype
     words = jnp.take(self.word.embedding, ids, axis=0).astype(dtype)
-    return words * jnp.asarray(self.config.embed_scale, dtype)
+    return over_rows(words * jnp.asarray(self.config.embed_scale, dtype))
 
   def logits(self, tokens: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """Of the word after each, from the last block's tokens."""

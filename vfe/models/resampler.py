@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vfe.errors import UserError
+from vfe.nn.attention import over_rows
 from vfe.nn.blocks import Execution, Stack, dense, norm
 from vfe.nn.cross import cross
 
@@ -97,6 +98,7 @@ class Resampler(nn.Module):
     if config.inputs != config.width:
       visual = dense(config.width, run.dtype, "project", use_bias=False)(visual)
     latents = jnp.broadcast_to(latents.astype(run.dtype), (len(visual), *latents.shape))
+    latents = over_rows(latents)
     block = ResamplerBlock(
       config.heads, config.head_dim, config.mlp, config.norm_eps, run.dtype, parent=None
     )

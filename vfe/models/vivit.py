@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vfe.errors import UserError
+from vfe.nn.attention import over_rows
 from vfe.nn.blocks import ACTIVATIONS, Block, Execution, Stack, make_stack, norm
 from vfe.nn.factorised import FactorisedBlock, Places, fold, unfold
 from vfe.nn.positions import sincos1d, sincos3d
@@ -190,7 +191,7 @@ class Encoder(nn.Module):
       is_image = config.images and patches.shape[-1] == config.image_layout.channels
       layout = config.image_layout if is_image else layout
       frames = layout.grid[0] if frames is None else frames
-      tokens = self._embedded(patches, selection, is_image)
+      tokens = over_rows(self._embedded(patches, selection, is_image))
       places = Places(selection, frames, (layout.grid[0], layout.per_frame))
     if config.mixing == "frame":
       tokens = fold(tokens, frames)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from vfe.errors import UserError
 from vfe.nn.platform import platform
@@ -65,6 +65,20 @@ def attend(
   run = IMPLEMENTATIONS[implementation]
   mesh = jax.sharding.get_abstract_mesh()
   return _on_mesh(run, mesh, q, k, v, ids) if _is_ours(mesh) else run(q, k, v, ids)
+
+
+def over_rows(x: Shaped[Array, "B *rest"]) -> Shaped[Array, "B *rest"]:
+  """The same; on an ambient mesh its rows lie over data and fsdp where their number divides.
+
+  `attend` sees to that wherever it is. Where nothing else does, the partitioner may follow the
+  parameters, cut the width, and add up every product over the mesh.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  names = tuple(name for name in ROWS if name in mesh.shape) if _is_ours(mesh) else ()
+  if not names or len(x) % math.prod(mesh.shape[name] for name in names):
+    return x
+  free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(names, *free))
 
 
 def whole_heads(x: Float[Array, "B N H d"]) -> Float[Array, "B N H d"]:

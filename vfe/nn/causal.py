@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vfe.nn.attention import CHUNK, MASKED
+from vfe.nn.attention import CHUNK, MASKED, over_rows
 
 NEVER = 2**30  # the position of a key that nobody sees: padding, or a slot not written yet
 ALL = 2**30  # the window of a layer that sees everything before
@@ -42,6 +42,9 @@ def causal(
 
   Probabilities of `CHUNK` queries are held at once, and made again in the backward pass.
   """
+
+  q = over_rows(q)
+  seen = [Keys(over_rows(of.keys), over_rows(of.values), of.positions) for of in seen]
 
   def part(q, positions):
     return _attended(q, positions, seen, window, scale, cap)

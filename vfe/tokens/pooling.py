@@ -1,5 +1,8 @@
 """Pooling of selected tokens by where they lie."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,9 +17,9 @@ def mean_over_time(
   A site without tokens has zeros. S = h w however long the clip is: what LongViViT's resampler
   reads (arXiv 2312.07395, section 3.3), also where tokens were dropped at random.
   """
-  rows, site = jnp.arange(len(tokens))[:, None], selection % layout.per_frame
-  shape = (len(tokens), layout.per_frame)
-  count = jnp.zeros(shape, jnp.float32).at[rows, site].add(1.0)
-  total = jnp.zeros((*shape, tokens.shape[-1]), jnp.float32)
-  total = total.at[rows, site].add(tokens.astype(jnp.float32))
+  # One row at a time, so that a mesh's partitioner sees that rows do not meet.
+  add = jax.vmap(functools.partial(jax.ops.segment_sum, num_segments=layout.per_frame))
+  site = selection % layout.per_frame
+  count = add(jnp.ones(site.shape, jnp.float32), site)
+  total = add(tokens.astype(jnp.float32), site)
   return (total / jnp.maximum(count, 1.0)[:, :, None]).astype(tokens.dtype), count > 0
