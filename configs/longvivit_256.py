@@ -69,6 +69,8 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
       short=_short(chosen),
       long=_long(chosen),
       caption=_caption(chosen),
+      segments=_segments(),
+      summaries=_summaries(),
     )
   )
   if chosen.demo:
@@ -211,18 +213,10 @@ def _caption(chosen) -> dict:
       short=dict(share=0.5, weight=1.0, template=CAPTION, data=_short_clips()),
     ),
     written=dict(  # generated, against what the validation videos have
-      summary=dict(template=SUMMARY, words=256, wrong_video=False, data=captioned_data()),
-      caption=dict(template=CAPTION, words=64, wrong_video=False, data=_short_clips()),
+      summary=_written(SUMMARY, 256, captioned_data()),
+      caption=_written(CAPTION, 64, _short_clips()),
     ),
-    questions=dict(  # where its data.source is named: egoschema, nextqa, msrvtt_qa, ...
-      validation=dict(
-        how="likelihood",  # section 6; or "generated", of open-ended ones
-        template=QUESTION,
-        options=config_dict.placeholder(int),  # open-ended ones among so many frequent answers
-        words=16,
-        data=captioned_data(),
-      )
-    ),
+    questions=dict(validation=_questions(QUESTION)),
     masked=0.3,  # 2.7: in training and afterwards
     pool="time",  # 3.3
     resampler=dict(  # Flamingo's, at the language model's width (3.3)
@@ -235,6 +229,53 @@ def _caption(chosen) -> dict:
   )
   stage["optimizer"].update(base_lr=1e-4, batch_reference=128, b2=0.999)
   return stage
+
+
+def _segments() -> dict:
+  """The paper's rival (4): a language model reads captions of segments of 16 frames; where
+  config.stages names it."""
+  return dict(
+    kind="segments",
+    inputs=dict(captioner="caption", language=config_dict.placeholder(str)),
+    data=captioned_data(text=dict(key="summary", length=1024)),
+    seconds=16.0,  # 4
+    prompt="caption",  # the captioner's, by its name in `written`
+    written=dict(summary=_written(f"{{segments}} {SUMMARY}", 256, captioned_data())),
+    questions=dict(validation=_questions(f"{{segments}} {QUESTION}")),
+    generate=dict(beams=3, temperature=0.0, top_p=1.0),
+    eval_batch=16,
+  )
+
+
+def _summaries() -> dict:
+  """Transcripts to texts to train the long stage on (3.1: HowTo100M Summary); where config.stages
+  names it. The paper's prompts are not to be had."""
+  return dict(
+    kind="summarise",
+    inputs=dict(language=config_dict.placeholder(str)),
+    data=captioned_data(text=dict(key="caption", length=2048)),
+    template="Transcript: {transcript}\nA summary of the video:",
+    most=1200,  # words of a transcript
+    words=200,
+    generate=dict(beams=1, temperature=0.0, top_p=1.0),
+    eval_batch=16,
+  )
+
+
+def _written(template: str, words: int, data: dict) -> dict:
+  """wrong_video: once more, of videos that are shown another one's clip."""
+  return dict(template=template, words=words, wrong_video=False, data=data)
+
+
+def _questions(template: str) -> dict:
+  """Asked where data.source is named: egoschema, nextqa, msrvtt_qa, ..."""
+  return dict(
+    how="likelihood",  # section 6; or "generated", of open-ended ones
+    template=template,
+    options=config_dict.placeholder(int),  # open-ended ones among so many frequent answers
+    words=16,
+    data=captioned_data(),
+  )
 
 
 def _short_clips() -> dict:
@@ -271,10 +312,12 @@ def _demo(config: ml_collections.ConfigDict, own: bool) -> None:
   if not own:
     config.image.data.text.key = images.text.key = "objects"
     config.short.zero_shot.update(head="first", templates=("C {} something",))
-    keys = ("caption", "summary", "objects")
+    keys += ("summary", "objects", "question", "answers", "segments")
   config.vocabulary = dict(
     kind="vocabulary", size=256, keys_of_text=keys, data=captioned_data()
   )
+  if not own:
+    config.vocabulary.data.variant = "questions"
   config.image.inputs.vocabulary = "vocabulary"
   config.image.steps = 400
   config.short.update(steps=400, batch=64)
@@ -284,3 +327,63 @@ def _demo(config: ml_collections.ConfigDict, own: bool) -> None:
   config.long.update(steps=200, last_layers=2)
   config.before = config.long.copy_and_resolve_references()
   config.before.steps = 0
+  _demo_of_words(config, own)
+
+
+def _demo_of_words(config: ml_collections.ConfigDict, own: bool) -> None:
+  """A language model of the captions' own words, the bridge to it, and on the tabletop world the
+  rival, whose language model has read what truly happens in segments."""
+  config.stages += ("language", "caption") + (() if own else ("segments",))
+  config.model.language = "demo"
+  told = "{segments} "
+  parts = {"caption": (CAPTION, "caption", None)}
+  if not own:
+    parts |= {
+      "summary": (SUMMARY, "summary", None),
+      "question": (QUESTION, "answers", "questions"),
+      "told_summary": (told + SUMMARY, "summary", None),
+      "told_question": (told + QUESTION, "answers", "questions"),
+    }
+  config.language = _trained(
+    kind="language",
+    inputs=dict(vocabulary="vocabulary", language=config_dict.placeholder(str)),
+    data=captioned_data(text=dict(key="caption", length=48 if own else 128)),
+    mixture={
+      name: dict(
+        share=1 / len(parts),
+        weight=1.0,
+        template=template,
+        data=captioned_data(text=dict(key=key), variant=variant or config_dict.placeholder(str)),
+      )
+      for name, (template, key, variant) in parts.items()
+    },
+    batch=40,
+    eval_batch=40,
+    steps=300,
+  )
+  config.language.optimizer.update(base_lr=2e-3, batch_reference=40, warmup=0.1)
+  caption, segments = config.caption, config.segments
+  caption.inputs.language = segments.inputs.language = "language"
+  caption.data.update(frames=64)
+  caption.data.text.update(key=config.long.data.text.key, length=64)
+  caption.mixture.long.template = CAPTION if own else SUMMARY
+  caption.resampler.update(queries=16, depth=2, heads=4, head_dim=32, mlp=2)
+  caption.bridge.update(heads=4, head_dim=32, mlp=2)
+  caption.generate.beams = segments.generate.beams = 1
+  caption.update(batch=32, eval_batch=32, steps=400)
+  caption.optimizer.update(base_lr=2e-3, batch_reference=32, warmup=0.1)
+  caption.written.summary.update(template=caption.mixture.long.template, words=48)
+  caption.written.caption.update(words=24, wrong_video=True)
+  segments.update(eval_batch=32, seconds=1.0)  # 16 frames
+  segments.data.text.length = 128
+  segments.written.summary.words = 48
+  if not own:
+    caption.mixture.long.share = caption.mixture.short.share = 0.25
+    caption.mixture.question = dict(
+      share=0.5,
+      weight=1.0,
+      template=QUESTION,
+      data=captioned_data(variant="questions", text=dict(key="answers")),
+    )
+    for stage in (caption, segments):
+      stage.questions.validation.data.update(source="tabletop", variant="questions")

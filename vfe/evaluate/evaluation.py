@@ -39,7 +39,7 @@ class Evaluation:
     stream = self._evaluator.stream
     batches = stream.evaluate(pipeline.local_rows(self._sharding, stream.batch))
     collector = self._evaluator.collector()
-    folder = folder if hosts.first() else None
+    folder = folder / self._evaluator.folder if folder is not None and hosts.first() else None
     for batch in batches:
       given = params, frozen, to_mesh(batch, self._sharding, KEPT)
       if self._compiled is None:

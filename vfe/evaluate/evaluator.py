@@ -26,12 +26,16 @@ class Collector(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-  """`predict(params, frozen, batch) -> outputs`, a pytree with leading dimension B, pure."""
+  """`predict(params, frozen, batch) -> outputs`, a pytree with leading dimension B, pure.
+
+  `folder` is that of its files within the stage's; "", the stage's own.
+  """
 
   name: str
   stream: Stream
   predict: Callable[[Any, Any, Any], Any]
   collector: Callable[[], Collector]
+  folder: str = ""
 
 
 class Means:

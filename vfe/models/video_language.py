@@ -96,8 +96,77 @@ class VideoLanguageConfig:
     return cls(**(dict(fields) | parts))
 
 
+class Reader:
+  """What a frozen language model, `frozen["language"]`, does: it judges texts, and writes.
+
+  words says what it is, language how it is run. `looking` lets it look at videos; without, it knows
+  of none.
+  """
+
+  words: LanguageConfig
+  language: Execution
+
+  def log_likelihood(
+    self,
+    frozen: Params,
+    ids: Int[Array, "R L"],
+    mask: Bool[Array, "R L"],
+    looking: Between | None,
+  ) -> Float[Array, "R L"]:
+    """Of each word after those before it; without `looking`, of the language model alone.
+
+    R is a multiple of the clips: neighbouring rows are about the same one.
+    """
+    words = {"params": jax.lax.stop_gradient(frozen["language"])}
+    return self._model.apply(words, ids, mask, looking, method="log_likelihood")
+
+  def option_scores(
+    self, frozen: Params, text: Mapping[str, Array], looking: Between | None
+  ) -> Float[Array, "R O"]:
+    """The log-likelihood of every option's words after its prompt, an option at a time.
+
+    text has ids int32, mask and answer bool, each [R, O, L].
+    """
+
+    def one(option: tuple[Int[Array, "R L"], Bool[Array, "R L"], Bool[Array, "R L"]]):
+      ids, mask, answer = option
+      found = self.log_likelihood(frozen, ids, mask, looking)
+      return jnp.sum(jnp.where(answer, found, 0.0), axis=-1)
+
+    first = lambda name: jnp.swapaxes(text[name], 0, 1)
+    return jax.lax.map(one, (first("ids"), first("mask"), first("answer"))).T
+
+  def generate(
+    self,
+    frozen: Params,
+    ids: Int[Array, "R P"],
+    mask: Bool[Array, "R P"],
+    looking: Between | None,
+    choice: Choice,
+    rng: Key[Array, ""] | None = None,
+  ) -> Written:
+    """Writes on from prompts; see `vfe.models.generation.generate`."""
+    words = {"params": frozen["language"]}
+    read = lambda *given: self._model.apply(words, *given, looking, method="read")
+    slots = ids.shape[1] + choice.words
+    cache = Cache.empty(self.words, len(ids), slots, self.language.dtype)
+    return generate(read, cache, ids, mask, choice, rng)
+
+  @property
+  def _model(self) -> LanguageModel:
+    return LanguageModel(self.words, self.language)
+
+
 @dataclasses.dataclass(frozen=True)
-class VideoLanguage:
+class LanguageAlone(Reader):
+  """A language model without anything to look at."""
+
+  words: LanguageConfig
+  language: Execution
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoLanguage(Reader):
   """The computation; parameters are given: `params` {resampler, bridge}, which are trained, and
   `frozen` {encoder, language}, to which no gradient goes.
 
@@ -157,56 +226,11 @@ class VideoLanguage:
     latents = module.apply({"params": params["resampler"]}, features, there)
     return self._bridge.between(params["bridge"], latents, jnp.ones(latents.shape[:2], bool))
 
-  def log_likelihood(
-    self,
-    frozen: Params,
-    ids: Int[Array, "R L"],
-    mask: Bool[Array, "R L"],
-    looking: Between | None,
-  ) -> Float[Array, "R L"]:
-    """Of each word after those before it; without `looking`, of the language model alone.
-
-    R is a multiple of the clips: neighbouring rows are about the same one.
-    """
-    words = {"params": jax.lax.stop_gradient(frozen["language"])}
-    return self._words.apply(words, ids, mask, looking, method="log_likelihood")
-
-  def option_scores(
-    self, frozen: Params, text: Mapping[str, Array], looking: Between | None
-  ) -> Float[Array, "R O"]:
-    """The log-likelihood of every option's words after its prompt, an option at a time.
-
-    text has ids int32, mask and answer bool, each [R, O, L].
-    """
-
-    def one(option: tuple[Int[Array, "R L"], Bool[Array, "R L"], Bool[Array, "R L"]]):
-      ids, mask, answer = option
-      found = self.log_likelihood(frozen, ids, mask, looking)
-      return jnp.sum(jnp.where(answer, found, 0.0), axis=-1)
-
-    first = lambda name: jnp.swapaxes(text[name], 0, 1)
-    return jax.lax.map(one, (first("ids"), first("mask"), first("answer"))).T
-
-  def generate(
-    self,
-    frozen: Params,
-    ids: Int[Array, "R P"],
-    mask: Bool[Array, "R P"],
-    looking: Between | None,
-    choice: Choice,
-    rng: Key[Array, ""] | None = None,
-  ) -> Written:
-    """Writes on from prompts; see `vfe.models.generation.generate`."""
-    words = {"params": frozen["language"]}
-    read = lambda *given: self._words.apply(words, *given, looking, method="read")
-    slots = ids.shape[1] + choice.words
-    cache = Cache.empty(self.config.language, len(ids), slots, self.language.dtype)
-    return generate(read, cache, ids, mask, choice, rng)
+  @property
+  def words(self) -> LanguageConfig:
+    """What the language model is."""
+    return self.config.language
 
   @property
   def _bridge(self) -> Bridge:
     return Bridge(self.config.bridge, self.language.dtype)
-
-  @property
-  def _words(self) -> LanguageModel:
-    return LanguageModel(self.config.language, self.language)

@@ -12,6 +12,8 @@ KINDS = {
   "contrast": "vfe.stages.contrast:ContrastStage",
   "language": "vfe.stages.language:LanguageStage",
   "caption": "vfe.stages.caption:CaptionStage",
+  "segments": "vfe.stages.segments:SegmentsStage",
+  "summarise": "vfe.stages.summarise:SummariseStage",
 }
 
 

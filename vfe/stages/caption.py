@@ -27,6 +27,7 @@ from vfe.models.frozen import as_dtype, frozen_encoder
 from vfe.models.language_model import LanguageConfig
 from vfe.models.resampler import ResamplerConfig
 from vfe.models.video_language import VideoLanguage, VideoLanguageConfig, Words
+from vfe.nn.blocks import Between
 from vfe.nn.random import key, row_keys
 from vfe.stages import encoder as encoders
 from vfe.stages import measured_text
@@ -119,6 +120,19 @@ class CaptionStage(Stage):
     parts = self.config.mixture.items()
     data = {name: self.data_of(f"mixture.{name}", part.data) for name, part in parts}
     return {name: self.setting.open_source(of, "train") for name, of in data.items()}
+
+  def source_of(self, data: Any, split: str) -> Any:
+    """The videos of a part or a measure."""
+    return self.setting.open_source(data, split)
+
+  def stream(self, source: Any, data: Any, text: Prompt) -> Stream:
+    """Evaluation batches: clips, and what is asked of each."""
+    return Stream.of(source, data, self.config.eval_batch, text=text)
+
+  def looking(self, params: Params, frozen: Params, batch: Batch) -> Between:
+    """What lets the language model look at the clips of an evaluation batch."""
+    shown = self.model.shown(frozen, batch["video"], batch["row"])
+    return self.model.looking(params, *shown)
 
   # State.
 

@@ -40,7 +40,8 @@ def retrieval(stage: Any, name: str) -> Evaluator:
       "mask": mask.any(-1),
     }
 
-  return Evaluator(name, stream, predict, lambda: Retrieval(source, data.text.key))
+  own = name if len(stage.config.retrieval) > 1 else ""  # several would write the same files
+  return Evaluator(name, stream, predict, lambda: Retrieval(source, data.text.key), own)
 
 
 def classes(stage: Any) -> Evaluator:

@@ -1,22 +1,25 @@
-"""What is measured of a model that writes: captions, and answers to questions."""
+"""What is measured of a stage that writes: captions, and answers to questions.
+
+Such a stage says what a text of its data is read with: `source` (data, split), `stream` (source,
+data, text) and `looking` (params, frozen, batch) at what its batches show.
+"""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from vfe import config as configs
 from vfe.data.prompt import decoder, most_options
 from vfe.data.questions.options import with_options
-from vfe.data.streams import Stream
-from vfe.evaluate.answers import Answers
+from vfe.evaluate.answers import OFFICIAL, Answers
 from vfe.evaluate.captions import Captions
 from vfe.evaluate.evaluator import Evaluator
 from vfe.evaluate.multiple_choice import SUBMISSIONS, MultipleChoice
 from vfe.learn.state import Params
 from vfe.models.generation import Choice
+from vfe.nn.blocks import Between
 from vfe.stages.stage import Batch
 
 
@@ -25,7 +28,7 @@ def evaluators(stage: Any) -> list[Evaluator]:
   found = []
   for name, section in stage.config.written.items():
     found.append(written(stage, name))
-    if section.wrong_video:
+    if section.get("wrong_video"):
       found.append(written(stage, name, wrong_video=True))
   asked = stage.config.questions.items()
   return found + [questions(stage, name) for name, of in asked if of.data.source]
@@ -39,20 +42,19 @@ def written(stage: Any, name: str, *, wrong_video: bool = False) -> Evaluator:
   """
   section = stage.config.written[name]
   data = stage.data_of(f"written.{name}", section.data)
-  source = stage.setting.open_source(data, "validation")
-  text = stage.prompt(section.template, data, "prompt")
-  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+  source = stage.source_of(data, "validation")
+  stream = stage.stream(source, data, stage.prompt(section.template, data, "prompt"))
   choice = _choice(stage, section.words)
 
-  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
-    features = _features(stage, frozen, clip)
+  def predict(params: Params, frozen: Any, batch: Batch) -> dict[str, Any]:
+    shown = batch
     if wrong_video:
-      features = jax.tree.map(lambda rows: jnp.roll(rows, 1, axis=0), features)
-    return _generated(stage, params, frozen, clip, features, choice)
+      shown = batch | {"video": jnp.roll(batch["video"], 1, axis=0)}
+    return _generated(stage, frozen, batch["text"], stage.looking(params, frozen, shown), choice)
 
   label = f"{name}_wrong_video" if wrong_video else name
   collector = lambda: Captions(source, data.text.key, decoder(stage.words.tokenizer))
-  return Evaluator(label, stream, predict, collector)
+  return Evaluator(label, stream, predict, collector, label)
 
 
 def questions(stage: Any, name: str) -> Evaluator:
@@ -60,7 +62,7 @@ def questions(stage: Any, name: str) -> Evaluator:
   section = stage.config.questions[name]
   how = configs.choose(HOW, section.how, f"config.{stage.name}.questions.{name}.how")
   data = stage.data_of(f"questions.{name}", section.data)
-  return how(stage, name, section, data, stage.setting.open_source(data, "validation"))
+  return how(stage, name, section, data, stage.source_of(data, "validation"))
 
 
 def likeliest(stage: Any, name: str, section: Any, data: Any, source: Any) -> Evaluator:
@@ -71,33 +73,33 @@ def likeliest(stage: Any, name: str, section: Any, data: Any, source: Any) -> Ev
   if section.options:
     source = with_options(source, stage.setting.open_source(data, "train"), section.options)
   text = stage.prompt(section.template, data, "options", max(2, most_options(source)))
-  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+  stream = stage.stream(source, data, text)
 
-  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
-    looking = stage.model.looking(params, *_features(stage, frozen, clip))
-    text = clip["text"]
+  def predict(params: Params, frozen: Any, batch: Batch) -> dict[str, Any]:
+    text = batch["text"]
     score = functools.partial(stage.model.option_scores, frozen, text)
     return {
-      "sum": score(looking),
+      "sum": score(stage.looking(params, frozen, batch)),
       "blind": score(None),
       "tokens": text["answer"].sum(-1),
       "mask": text["mask"].any(-1),
     }
 
   official = data.source if data.source in SUBMISSIONS else None
-  return Evaluator(name, stream, predict, lambda: MultipleChoice(source, official))
+  return Evaluator(name, stream, predict, lambda: MultipleChoice(source, official), name)
 
 
 def generated(stage: Any, name: str, section: Any, data: Any, source: Any) -> Evaluator:
   """Open-ended answers, written."""
-  text = stage.prompt(section.template, data, "prompt")
-  stream = Stream.of(source, data, stage.config.eval_batch, text=text)
+  stream = stage.stream(source, data, stage.prompt(section.template, data, "prompt"))
   choice = _choice(stage, section.words)
 
-  def predict(params: Params, frozen: Any, clip: Batch) -> dict[str, Any]:
-    return _generated(stage, params, frozen, clip, _features(stage, frozen, clip), choice)
+  def predict(params: Params, frozen: Any, batch: Batch) -> dict[str, Any]:
+    return _generated(stage, frozen, batch["text"], stage.looking(params, frozen, batch), choice)
 
-  return Evaluator(name, stream, predict, lambda: Answers(source, decoder(stage.words.tokenizer)))
+  official = data.source if data.source in OFFICIAL else None
+  decode = decoder(stage.words.tokenizer)
+  return Evaluator(name, stream, predict, lambda: Answers(source, decode, official), name)
 
 
 HOW = {"likelihood": likeliest, "generated": generated}
@@ -108,12 +110,9 @@ def _choice(stage: Any, words: int) -> Choice:
   return Choice(words, (stage.words.end,), how.temperature, how.top_p, how.beams)
 
 
-def _features(stage: Any, frozen: Any, clip: Batch) -> tuple[Array, Array]:
-  return stage.model.shown(frozen, clip["video"], clip["row"])
-
-
-def _generated(stage, params, frozen, clip, features, choice: Choice) -> dict[str, Any]:
-  looking = stage.model.looking(params, *features)
-  text, rng = clip["text"], jax.random.key(stage.setting.config.seed)
+def _generated(
+  stage: Any, frozen: Any, text: Batch, looking: Between | None, choice: Choice
+) -> dict[str, Any]:
+  rng = jax.random.key(stage.setting.config.seed)
   found = stage.model.generate(frozen, text["ids"], text["mask"], looking, choice, rng)
   return {"ids": found.ids, "mask": found.mask}
