@@ -237,7 +237,7 @@ def _segments() -> dict:
   return dict(
     kind="segments",
     inputs=dict(captioner="caption", language=config_dict.placeholder(str)),
-    data=captioned_data(text=dict(key="summary", length=1024)),
+    data=captioned_data(text=dict(key="summary", length=2048)),
     seconds=16.0,  # 4
     prompt="caption",  # the captioner's, by its name in `written`
     written=dict(summary=_written(f"{{segments}} {SUMMARY}", 256, captioned_data())),
@@ -375,7 +375,7 @@ def _demo_of_words(config: ml_collections.ConfigDict, own: bool) -> None:
   caption.written.summary.update(template=caption.mixture.long.template, words=48)
   caption.written.caption.update(words=24, wrong_video=True)
   segments.update(eval_batch=32, seconds=1.0)  # 16 frames
-  segments.data.text.length = 128
+  segments.data.text.length = 192
   segments.written.summary.words = 48
   if not own:
     caption.mixture.long.share = caption.mixture.short.share = 0.25

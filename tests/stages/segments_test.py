@@ -32,8 +32,9 @@ def made(tmp_path_factory, caption_run):
         "summary": "a red cup", "question": "which ball", "options": ("red", "blue"), "answer": i,
         "segments": "never read",
       }  # fmt: skip
-      records.append(VideoRecord(f"{i}, question {number}", str(path), text=text))
-  source = ListedSource("clips", {}, records)
+      name = f"{i}, question {number}"
+      records.append(VideoRecord(name, str(path), labels={"verb": 1}, text=text))
+  source = ListedSource("clips", {"verb": ("lift", "tap")}, records)
   caption = caption_run(folder / "run", folder, source)
   config = caption.setting.config
   inputs = {

@@ -27,7 +27,8 @@ def joined(captions: Sequence[str]) -> str:
 class Segments:
   """The segments of another source's videos, video after video, in order of time.
 
-  of: the number of the video that each record is a segment of.
+  of: the number of the video that each record is a segment of. What a video is labelled as, its
+  segments are not.
   """
 
   name: str
@@ -42,7 +43,11 @@ class Segments:
       spans = list(pool.map(lambda i: _starts(source[i], seconds), range(len(source))))
     records = [
       dataclasses.replace(
-        source[i], name=f"{source[i].name}, part {number}", start=start, end=start + seconds
+        source[i],
+        name=f"{source[i].name}, part {number}",
+        start=start,
+        end=start + seconds,
+        labels={},
       )
       for i, starts in enumerate(spans)
       for number, start in enumerate(starts, start=1)
