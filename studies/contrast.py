@@ -11,19 +11,16 @@ On a GPU the seeds are one program; on a CPU each core has a process that does a
 """
 
 import argparse
-import concurrent.futures
+import functools
 import importlib.metadata
-import os
 import pathlib
 import platform
-import queue
-import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
 
-from studies import contrast_report, records
+from studies import contrast_report, cores, records
 from studies.contrast_sizes import CONDITIONS, SIZES, place
-from studies.ladder import MALLOC, PACKAGES, RESULTS, SEEDS
+from studies.ladder import PACKAGES, RESULTS, SEEDS
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--job", help="one condition", choices=CONDITIONS)
   parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
   options = parser.parse_args(arguments)
-  name = _size_here() if options.size == "auto" else options.size
+  name = size_here() if options.size == "auto" else options.size
   study = Study(name, options.results, options.encoders)
   if options.job:
     return study.run(options.job, tuple(options.seeds))
@@ -46,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
   print(text)
 
 
-def _size_here() -> str:
+def size_here() -> str:
   import jax
 
   return "cpu" if jax.default_backend() == "cpu" else "gpu"
@@ -96,40 +93,25 @@ class Study:
 
 def run_all(study: Study, seeds: tuple[int, ...]) -> None:
   """Runs every condition that is missing: in this process, or one process a core on a CPU."""
-  jobs = study.size.conditions()
-  if study.name != "cpu":
-    for job in jobs:
-      study.run(job, seeds)
-    return
-  free = queue.SimpleQueue()
-  for core in sorted(os.sched_getaffinity(0)):
-    free.put(core)
-  with concurrent.futures.ThreadPoolExecutor(free.qsize()) as pool:
-    tasks = {}
-    for job in jobs:
-      for seed in seeds:
-        # Submitted earlier, so it is running or done: waiting for it blocks nothing for good.
-        before = tasks.get((CONDITIONS[job].after, seed))
-        tasks[job, seed] = pool.submit(_process, study, job, seed, free, before)
-    for task in tasks.values():
-      task.result()
+  names = study.size.conditions()
+  if study.name == "cpu":
+    return cores.run(jobs(study, names, seeds))
+  for name in names:
+    study.run(name, seeds)
 
 
-def _process(study: Study, job: str, seed: int, free: queue.SimpleQueue, before) -> None:
-  """Runs a condition for a seed in a process of its own, on a core that is free."""
-  if before is not None:
-    before.result()
-  if not study.missing(job, (seed,)):
-    return
-  core = free.get()
-  try:
-    os.sched_setaffinity(0, {core})  # of this thread; the process inherits it
-    command = [sys.executable, "-m", "studies.contrast", "--size", study.name, "--job", job]
-    command += ["--seeds", str(seed), "--results", str(study.results)]
-    command += ["--encoders", str(study.encoders)]
-    subprocess.run(command, check=True, env={**MALLOC, **os.environ})
-  finally:
-    free.put(core)
+def jobs(study: Study, names: Sequence[str], seeds: Sequence[int]) -> dict[tuple, cores.Job]:
+  """Conditions by (name, seed); those with whose parameters others begin stand before them."""
+  found = {}
+  for name in names:
+    for seed in seeds:
+      arguments = ["-m", "studies.contrast", "--size", study.name, "--job", name]
+      arguments += ["--seeds", str(seed), "--results", str(study.results)]
+      arguments += ["--encoders", str(study.encoders)]
+      after = CONDITIONS[name].after
+      waits, missing = ((after, seed),) if after else (), functools.partial(study.missing, name)
+      found[name, seed] = cores.Job(tuple(arguments), waits, functools.partial(missing, (seed,)))
+  return found
 
 
 if __name__ == "__main__":

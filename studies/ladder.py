@@ -24,19 +24,13 @@ import sys
 import tempfile
 
 from studies import ladder_report, records
+from studies.cores import MALLOC
 from studies.ladder_sizes import CONDITIONS, FACTORS, SIZES
 
 SEEDS = (0, 1, 2)
 RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGES = ("jax", "flax", "optax", "numpy")
 PRETRAIN = "pretrain"  # the job that the jobs of all rungs wait for
-
-# A large array is taken from the heap, not mapped and cleared anew at every step.
-MALLOC = {
-  "MALLOC_MMAP_THRESHOLD_": str(2**32),
-  "MALLOC_TRIM_THRESHOLD_": str(2**34),
-  "MALLOC_TOP_PAD_": str(2**28),
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
