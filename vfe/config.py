@@ -36,6 +36,8 @@ DATA_MARKS = {
   "raw_caption.json*": "howto100m",
   "caption.json*": "howto100m",
   "captions_msvd.json*": "msvd",
+  "egoclip.csv*": "egoclip",
+  "egomcq.json*": "egoclip",
   "subset_answers.json*": "egoschema",
   "uid_to_ego4d.json*": "egoschema",
   "map_vid_vidorID.json*": "nextqa",

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vfe.data.image import ImageFile
+from vfe.data.joined import Joined
 from vfe.data.picture import Picture
 from vfe.data.record import VideoRecord
 from vfe.data.sampling import Sample, Sampling
@@ -129,7 +130,7 @@ def read_views(
 
 
 def _cut(
-  video: Video | ImageFile,
+  video: Video | ImageFile | Joined,
   samples: Sequence[Sample],
   crops: Callable[[int, int], Sequence[Callable[[np.ndarray | Picture], np.ndarray]]],
 ) -> list[Clip]:

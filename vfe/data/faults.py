@@ -7,7 +7,8 @@
 | NO_VIDEO_STREAM   | sound only, or only a cover picture                                |
 | NO_DECODER        | this build of FFmpeg cannot decode the video stream                |
 | NO_FRAMES         | the video stream holds not one picture that decodes                |
-| ABSURD_SIZE       | more than `data.max_pixels` in a picture, or a side below 8        |
+| ABSURD_SIZE       | more than `data.max_pixels` in a picture, or a side below 8; the   |
+|                   | files of one clip show pictures of different sizes                 |
 | EMPTY_CLIP        | no frame of the video lies within the record's (start, end)        |
 | DAMAGED           | a wanted frame does not decode                                     |
 

@@ -6,7 +6,8 @@
     batches   every slot decoded once, replaced where a video is unreadable, stacked
 
 Each link is random access, so neither processes nor workers change what a row holds, and resuming
-at step s is `dataset[s:]`. Global row g = step * batch + row is view g mod R of slot g div R.
+at step s is `dataset[s:]`. Global row g = step * batch + row is view g mod R of slot g div R; with
+neighbours, slot 2 k + 1 is of the scene of slot 2 k.
 Frames leave as uint8; the accelerator normalises them.
 """
 
@@ -35,6 +36,7 @@ from vfe.data.clips import BlockReader, EvalReader, Reader, TrainReader
 from vfe.data.faults import FaultError
 from vfe.data.record import Source
 from vfe.data.rows import Batch, Stack
+from vfe.data.scenes import Scenes, scenes_of
 from vfe.data.spec import ClipSpec, clip_spec
 from vfe.errors import UserError
 
@@ -53,7 +55,7 @@ def train_dataset(
 
   Args:
     seed: from 0 on.
-    batch: global rows a step, a multiple of spec.views.
+    batch: global rows a step, a multiple of spec.together.
     rows: sorted numbers, below `batch`, of the rows that this process wants.
 
   Returns:
@@ -70,18 +72,27 @@ def train_dataset(
   """
   if not len(source):
     raise UserError(f"{source.name}: holds no videos to train on.")
-  if batch % spec.views:
+  if batch % spec.together:
+    what, how = "a clip's views go", f"data.views={spec.views}"
+    if spec.neighbours:
+      what, how = "a clip, its neighbour and their views go", f"2 * {how}, with neighbours"
     raise UserError(
-      f"batch={batch} is not a multiple of data.views={spec.views}, and a clip's views go into one "
-      f"step; use a batch of {-(-batch // spec.views) * spec.views}."
+      f"batch={batch} is not a multiple of {how}, and {what} into one step; use a batch of "
+      f"{-(-batch // spec.together) * spec.together}."
     )
-  return _batches(slots(source, seed=seed), TrainReader(source, spec), batch, rows, spec.views)
+  read = slots(source, seed=seed, neighbours=spec.neighbours)
+  return _batches(read, TrainReader(source, spec), batch, rows, spec.views)
 
 
-def slots(source: Source, *, seed: int) -> grain.MapDataset:
-  """What training reads: endless (record index, four random words), reshuffled every epoch."""
+def slots(source: Source, *, seed: int, neighbours: bool = False) -> grain.MapDataset:
+  """What training reads: endless (record index, four random words), reshuffled every epoch.
+
+  With neighbours every one is followed by another record of its scene, with words of its own; a
+  source that knows no scenes is a UserError.
+  """
   records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-  return records.random_map(_with_words)
+  read = records.random_map(_with_words)
+  return _WithNeighbours(read, scenes_of(source)) if neighbours else read
 
 
 def eval_dataset(
@@ -173,6 +184,26 @@ def _batches(
 def _with_words(record: int, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
   """The record and four random 32-bit words, from which all that is random in its rows comes."""
   return record, tuple(rng.integers(2**32, size=4).tolist())
+
+
+class _WithNeighbours(grain.MapDataset):
+  """Every slot of training, each followed by a neighbour, drawn from the slot's own words."""
+
+  def __init__(self, slots: grain.MapDataset, scenes: Scenes):
+    super().__init__(slots)
+    self._scenes = scenes
+
+  def __len__(self) -> int:
+    return min(2 * len(self._parent), sys.maxsize)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return self.slice(index)
+    record, words = self._parent[index // 2]
+    if index % 2 == 0:
+      return record, words
+    rng = np.random.default_rng([*words, 4])  # 0 to 3 are the reader's
+    return _with_words(self._scenes.neighbour(record, rng), rng)
 
 
 class _StepRows(grain.MapDataset):

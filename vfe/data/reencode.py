@@ -93,7 +93,8 @@ def _placed(record: VideoRecord) -> VideoRecord:
   """A worker may start in another folder; the name stays as it was given."""
   if record.path is None or is_url(record.path):
     return record
-  return dataclasses.replace(record, path=os.path.abspath(record.path))
+  then = record.then and _placed(record.then)
+  return dataclasses.replace(record, path=os.path.abspath(record.path), then=then)
 
 
 def write(job: Job) -> dict[str, Any]:

@@ -28,6 +28,7 @@ SOURCES = {
   "shards": "vfe.data.shards:open_shards",
   "diving48": "vfe.data.sources:open_diving48",
   "tfds": "vfe.data.tfds.source:open_tfds",
+  "egoclip": "vfe.data.ego4d.source:open_egoclip",
   **dict.fromkeys((*captioned.READERS, *questions.READERS), "vfe.data.sources:open_published"),
 }
 

@@ -57,6 +57,7 @@ class ClipSpec:
   Attributes:
     frames, size: T and H = W of the clips that come out; 0 where no video is read (`of_text`).
     views: R, training rows that are made of one decoded clip.
+    neighbours: whether in training every second clip is of the scene of the one before it.
     eval_clips, eval_crops: rows of a record at evaluation: clips in time x crops in space.
     max_pixels: a larger picture is the fault ABSURD_SIZE.
     stored: path of stored tokenizer targets whose codes and importance travel with the clip.
@@ -68,11 +69,17 @@ class ClipSpec:
   sampling: Sampling = dataclasses.field(default_factory=Sampling)
   augment: Augment = dataclasses.field(default_factory=Augment)
   views: int = 1
+  neighbours: bool = False
   eval_clips: int = 1
   eval_crops: int = 1
   max_pixels: int = MAX_PIXELS
   stored: str | None = None
   text: Text | Prompt | None = None
+
+  @property
+  def together(self) -> int:
+    """Training rows that belong together, in one step."""
+    return self.views * (2 if self.neighbours else 1)
 
   @classmethod
   def of_text(cls, text: Text | Prompt) -> ClipSpec:

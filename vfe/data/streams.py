@@ -54,8 +54,8 @@ class Stream:
 
   @property
   def steps_an_epoch(self) -> int:
-    """Steps until every record has been decoded once, rounded up."""
-    return math.ceil(len(self.source) * self.spec.views / self.batch)
+    """Steps until every record has been decoded once, and its neighbour if asked; rounded up."""
+    return math.ceil(len(self.source) * self.spec.together / self.batch)
 
   def train(self, seed: int, rows: np.ndarray, start: int) -> Iterator[dict[str, Any]]:
     """This process's rows of step `start`, `start + 1`, ... without end."""

@@ -79,8 +79,8 @@ class Text:
     said = [caption_of(record, self.key, rng)] if training else captions_of(record, self.key)
     found = Tokenizer(self.vocabulary, self.length)(said[: self.captions])
     row = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
-    for array, words in zip(row.values(), found, strict=True):
-      array.reshape(-1, self.length)[: len(words)] = words
+    for name, words in zip(("ids", "mask"), found, strict=True):
+      row[name].reshape(-1, self.length)[: len(words)] = words
     return row
 
 

@@ -45,6 +45,7 @@ from jaxtyping import Float64
 
 from vfe.data.faults import MAX_PIXELS, Fault, FaultError, check_size
 from vfe.data.image import ImageFile, is_image
+from vfe.data.joined import Joined, open_parts
 from vfe.data.picture import Picture, Screen
 from vfe.data.record import VideoRecord
 
@@ -60,12 +61,17 @@ _LENIENT = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 
 @contextlib.contextmanager
 def open_video(
   record: VideoRecord, *, short_side: int | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[Video | ImageFile]:
+) -> Iterator[Video | ImageFile | Joined]:
   """An open `Video`, closed at the end; `short_side` as in `read_views`. Raises FaultError.
 
-  An image is an `ImageFile`, which is read as a video of one frame.
+  An image is an `ImageFile`, which is read as a video of one frame; a clip in several files is a
+  `Joined`.
   """
-  video = (ImageFile if is_image(record) else Video)(record, short_side, max_pixels)
+
+  def open_one(part: VideoRecord) -> Video | ImageFile:
+    return (ImageFile if is_image(part) else Video)(part, short_side, max_pixels)
+
+  video = open_one(record) if record.then is None else open_parts(record.parts(), open_one)
   try:
     yield video
   finally:

@@ -90,3 +90,17 @@ def test_broken_files_are_named(make):
   ):
     with pytest.raises(UserError, match=message):
       read()
+
+
+def test_a_line_between_tabs_is_a_row_whatever_quotes_are_in_it(make):
+  lines = ["no\tb\t\"a\"", "1\t\"x \"\"y\"\" \"\t2", "2\t\"\t3", "3\t4", "", "4\t\t", "5\t6\t7\t8"]
+  folder, told = make({"a.tsv": "\r\n".join(lines)}), []
+  rows = list(files.read_tsv(folder / "a.tsv", ("a", "b"), lambda *row: told.append(row)))
+  assert [values for _, values in rows] == [["2", 'x "y" '], ["3", '"'], ["", ""]]
+  assert [place.rpartition(" ")[2] for place, _ in rows] == ["2", "3", "6"]
+  assert told == [
+    (f"{folder}/a.tsv, line 4", "2 values for 3 columns"),
+    (f"{folder}/a.tsv, line 7", "4 values for 3 columns"),
+  ]
+  with pytest.raises(UserError, match=r"a\.tsv, line 1: no column 'c' among \['no', 'b', 'a'\]"):
+    list(files.read_tsv(folder / "a.tsv", ("c",), print))

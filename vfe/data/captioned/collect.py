@@ -136,14 +136,14 @@ def _seconds(value: Any) -> float | None:
 def _video_files(folder: Path) -> dict[str, str]:
   """Name without suffix -> path, of all videos below; of two, the one nearer to the top."""
   found: dict[str, str] = {}
-  for place, name in _walk(folder):
+  for place, name in walk(folder):
     stem, suffix = os.path.splitext(name)
     if suffix.lower() in VIDEO_SUFFIXES:
       found.setdefault(stem, os.path.join(place, name))
   return found
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+def walk(folder: Path) -> Iterator[tuple[str, str]]:
   """(folder, name) of every file below, also behind links, each folder once."""
   seen = {os.path.realpath(folder)}
   level = [str(folder)]

@@ -123,6 +123,33 @@ def read_values(file: Path) -> Iterator[tuple[str, list[str]]]:
       raise UserError(f"{file}, line {lines.line_num}: not CSV ({error}).") from error
 
 
+def read_tsv(
+  file: Path, columns: Sequence[str], leave_out: Callable[[str, str], None]
+) -> Iterator[tuple[str, list[str]]]:
+  """The values of these columns in every line under a header, tabs between them, with its place.
+
+  A line is a row, whatever quotes are in it, so that a stray one takes no others with it; quotes
+  around a value are taken off. `leave_out(place, why)` is told of lines with more or fewer values
+  than the header.
+  """
+  with _faults_of(file), _open(file) as text:
+    header = [_unquoted(name).strip() for name in text.readline().rstrip("\r\n").split("\t")]
+    if missing := [name for name in columns if name not in header]:
+      raise UserError(f"{file}, line 1: no column '{missing[0]}' among {header}.")
+    wanted = [header.index(name) for name in columns]
+    for number, line in enumerate(text, start=2):
+      values = line.rstrip("\r\n").split("\t")
+      if len(values) == len(header):
+        yield f"{file}, line {number}", [_unquoted(values[i]) for i in wanted]
+      elif line.strip():
+        leave_out(f"{file}, line {number}", f"{len(values)} values for {len(header)} columns")
+
+
+def _unquoted(value: str) -> str:
+  quoted = len(value) > 1 and value[0] == value[-1] == '"'
+  return value[1:-1].replace('""', '"') if quoted else value
+
+
 def read_lines(file: Path) -> Iterator[tuple[str, str]]:
   """The lines of a text file that are not blank, stripped, each with its place."""
   with _faults_of(file), _open(file) as text:
