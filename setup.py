@@ -58,8 +58,8 @@ setuptools.setup(
     # 100 MB, most of them programs that run with Java; without it figures are not official.
     "captions": ["pycocoevalcap>=1.2"],
     "test": [
-      "beartype>=0.22", "hypothesis>=6.170", "pytest>=9.2", "pytest-xdist>=3.8", "ruff>=0.17",
-      "scipy>=1.17",
+      "beartype>=0.22", "hypothesis>=6.170", "pycocoevalcap>=1.2", "pytest>=9.2",
+      "pytest-xdist>=3.8", "ruff>=0.17", "scipy>=1.17",
     ],
     "docs": ["mkdocs-material>=9.5"],
   },

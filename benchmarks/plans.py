@@ -24,7 +24,9 @@ from vfe.tools.plan import amount
 RECIPES = {
   "configs/lvmae_128.py": (),
   "configs/lvmae_128.py:size=l": (),
-  "configs/longvivit_256.py": ("--config.image.inputs.text=(a BERT)",),
+  "configs/longvivit_256.py": (
+    "--config.image.inputs.text=(a BERT)", "--config.caption.inputs.language=(a Llama 3.2 1B)",
+  ),
 }
 CHIPS = ("v5e:1x1", "v5p:1x1x1", "v6e:1x1", "v5e:8x8", "v5p:4x4x4", "v6e:8x8")
 HEAD = (

@@ -225,10 +225,7 @@ def caption_run(contrast_export):
   from vfe.stages.inputs import resolve
   from vfe.stages.stage import Setting
 
-  random = np.random.default_rng(0)
-  draw = lambda leaf: random.normal(scale=0.3, size=leaf.shape).astype(np.float32)
-
-  def write_language(folder):
+  def write_language(folder, draw):
     config, one = LanguageConfig.of("test", 48), jnp.ones((1, 1), jnp.int32)
     init = lambda: LanguageModel(config).init(jax.random.key(0), one, one > 0)["params"]
     model = {"language": dataclasses.asdict(config), "tokenizer": None, "eos": [3]}
@@ -237,8 +234,10 @@ def caption_run(contrast_export):
     exports.write(folder, "language", model, params, files={"tokenizer.json": text})
 
   def make(workdir, elsewhere, source=None):
+    random = np.random.default_rng(0)  # its own: whoever asks first, the parameters are the same
+    draw = lambda leaf: random.normal(scale=0.3, size=leaf.shape).astype(np.float32)
     contrast_export(workdir / "long")
-    write_language(elsewhere / "language" / "export")
+    write_language(elsewhere / "language" / "export", draw)
     given = {"caption.inputs.language": str(elsewhere / "language")}
     config = load_config("size=s", CAPTIONS | given, "longvivit_256")
     mesh = sharding.make_mesh(None, jax.devices()[:1])

@@ -42,6 +42,11 @@ class Scores:
   rouge: Sequence[float]
 
 
+def check() -> None:
+  """Raises UserError where the package is not installed."""
+  _package()
+
+
 def caption_scores(
   references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
 ) -> dict[str, float]:

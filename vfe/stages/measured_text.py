@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vfe import config as configs
 from vfe.data.prompt import decoder, most_options
 from vfe.data.questions.options import with_options
+from vfe.evaluate import captions
 from vfe.evaluate.answers import OFFICIAL, Answers
 from vfe.evaluate.captions import Captions
 from vfe.evaluate.evaluator import Evaluator
@@ -24,8 +25,14 @@ from vfe.stages.stage import Batch
 
 
 def evaluators(stage: Any) -> list[Evaluator]:
-  """Of `written`, and of those `questions` whose data are named."""
+  """Of `written`, and of those `questions` whose data are named.
+
+  Raises:
+    UserError: captions cannot be measured here; evaluators are made before hours are spent.
+  """
   found = []
+  if stage.config.written:
+    captions.check()
   for name, section in stage.config.written.items():
     found.append(written(stage, name))
     if section.get("wrong_video"):
