@@ -339,30 +339,32 @@ def _demo_of_words(config: ml_collections.ConfigDict, own: bool) -> None:
   config.stages += ("language", "caption") + (() if own else ("segments",))
   config.model.language = "demo"
   told = "{segments} "
-  parts = {"caption": (CAPTION, "caption", None)}
+  parts = {"caption": (CAPTION, "caption", 40, None)}
   if not own:
     parts |= {
-      "summary": (SUMMARY, "summary", None),
-      "question": (QUESTION, "answers", "questions"),
-      "told_summary": (told + SUMMARY, "summary", None),
-      "told_question": (told + QUESTION, "answers", "questions"),
+      "summary": (SUMMARY, "summary", 56, None),
+      "question": (QUESTION, "answers", 40, "questions"),
+      "told_summary": (told + SUMMARY, "summary", 112, None),
+      "told_question": (told + QUESTION, "answers", 112, "questions"),
     }
   config.language = _trained(
     kind="language",
     inputs=dict(vocabulary="vocabulary", language=config_dict.placeholder(str)),
-    data=captioned_data(text=dict(key="caption", length=48 if own else 128)),
+    data=captioned_data(text=dict(key="caption", length=128)),
     mixture={
       name: dict(
         share=1 / len(parts),
         weight=1.0,
         template=template,
-        data=captioned_data(text=dict(key=key), variant=variant or config_dict.placeholder(str)),
+        data=captioned_data(
+          text=dict(key=key, length=length), variant=variant or config_dict.placeholder(str)
+        ),
       )
-      for name, (template, key, variant) in parts.items()
+      for name, (template, key, length, variant) in parts.items()
     },
     batch=40,
     eval_batch=40,
-    steps=300,
+    steps=240,
   )
   config.language.optimizer.update(base_lr=2e-3, batch_reference=40, warmup=0.1)
   caption, segments = config.caption, config.segments
