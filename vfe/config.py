@@ -36,6 +36,8 @@ DATA_MARKS = {
   "raw_caption.json*": "howto100m",
   "caption.json*": "howto100m",
   "captions_msvd.json*": "msvd",
+  "EPIC_100_retrieval_*.csv*": "epic_kitchens",
+  "CharadesEgo_v1_*.csv*": "charades_ego",
   "egoclip.csv*": "egoclip",
   "egomcq.json*": "egoclip",
   "subset_answers.json*": "egoschema",

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vfe.data.captioned.activitynet import list_activitynet
+from vfe.data.captioned.charades_ego import list_charades_ego
+from vfe.data.captioned.epic_kitchens import list_epic_kitchens
 from vfe.data.captioned.howto100m import list_howto100m
 from vfe.data.captioned.msrvtt import list_msrvtt
 from vfe.data.captioned.msvd import list_msvd
@@ -28,4 +30,6 @@ READERS: Mapping[str, Callable[[str, str | None], Listing]] = {
   "videocc3m": list_videocc3m,
   "howto100m": list_howto100m,
   "msvd": list_msvd,
+  "epic_kitchens": list_epic_kitchens,
+  "charades_ego": list_charades_ego,
 }

@@ -6,13 +6,16 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vfe.data.folder import VIDEO_SUFFIXES
 from vfe.data.listing import SPLITS, Entry, Listing
 from vfe.errors import UserError
+
+_LIST = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)?\s*\]")
 
 
 def choose_variant(source: str, variant: str | None, variants: Sequence[str] = ()) -> str:
@@ -60,11 +63,12 @@ class Clips:
     text: Any,
     span: tuple[Any, Any] | None = None,
     paragraph: bool = False,
+    more: Mapping[str, Any] | None = None,
   ) -> None:
     """One clip: `text` is a sentence or a list of them, `span` its seconds as they are written.
 
     `captions` are all sentences and `caption` the first; of a paragraph, `caption` and `summary`
-    are all of them joined.
+    are all of them joined. `more` are further texts.
     """
     sentences = text if isinstance(text, list | tuple) else [text]
     captions = tuple(words for sentence in sentences if (words := tidy(sentence)))
@@ -76,7 +80,7 @@ class Clips:
     else:
       joined = " ".join(captions)
       words = {"caption": joined, "summary": joined} if paragraph else {"caption": captions[0]}
-      entry = Entry(place, video, start, end, text={**words, "captions": captions})
+      entry = Entry(place, video, start, end, text={**words, "captions": captions, **(more or {})})
       self._splits.setdefault(split, []).append(entry)
 
   def leave_out(self, place: str, why: str) -> None:
@@ -117,6 +121,16 @@ class Clips:
 def tidy(sentence: Any) -> str:
   """A sentence without the blanks and line ends around and within it; '' for what is no text."""
   return " ".join(sentence.split()) if isinstance(sentence, str) else ""
+
+
+def class_numbers(written: Any, count: int) -> tuple[int, ...] | None:
+  """The numbers of a list as it is written, "[192, 115]", each once; None where it is none, or one
+  is not below `count`."""
+  found = _LIST.fullmatch(written.strip()) if isinstance(written, str) else None
+  if not found:
+    return None
+  numbers = tuple(dict.fromkeys(map(int, found[1].split(",")))) if found[1] else ()
+  return numbers if all(number < count for number in numbers) else None
 
 
 def split_of(written: Any) -> str | None:

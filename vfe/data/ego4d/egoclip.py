@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import array
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from vfe.data import narration, scenes
 from vfe.data.captioned import files
-from vfe.data.captioned.collect import tidy
+from vfe.data.captioned.collect import class_numbers, tidy
 from vfe.data.ego4d.footage import Absent, Footage
 from vfe.data.ego4d.tally import Tally
 from vfe.data.ego4d.taxonomy import class_count
@@ -30,7 +29,6 @@ COLUMNS = (
   "video_uid", "video_dur", "narration_time", "clip_start", "clip_end", "clip_text", "tag_verb",
   "tag_noun",
 )  # fmt: skip
-_TAGS = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)?\s*\]")
 
 
 class _Columns:
@@ -104,7 +102,7 @@ def read_egoclip(folder: Path, footage: Footage) -> EgoClip:
   for place, values in files.read_tsv(file, COLUMNS, tally.malformed):
     uid, duration, time, start, end, words, verb, noun = values
     at, clip = seconds(time), span(start, end)
-    words, tags = tidy(words), (classes(verb, verbs), classes(noun, nouns))
+    words, tags = tidy(words), (class_numbers(verb, verbs), class_numbers(noun, nouns))
     if at is None or clip is None:
       tally.malformed(place, f"clip from {start!r} to {end!r} s, narrated at {time!r} s")
     elif not words:
@@ -141,12 +139,3 @@ def duration_of(written: object) -> float:
   """The seconds of a video; infinite where they are not known."""
   found = seconds(written)
   return math.inf if found is None else found
-
-
-def classes(written: str, count: int) -> tuple[int, ...] | None:
-  """The numbers of a list as it is written, each once; None where one is not below `count`."""
-  found = _TAGS.fullmatch(written.strip())
-  if not found:
-    return None
-  numbers = tuple(dict.fromkeys(map(int, (found[1] or "").split(",")))) if found[1] else ()
-  return numbers if all(number < count for number in numbers) else None
