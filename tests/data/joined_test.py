@@ -122,7 +122,7 @@ def test_a_clip_of_a_chunked_video_is_found_by_its_seconds(tmp_path):
   """EgoVLP's chunks are of 600 s; these are two pieces around the border."""
   write(tmp_path / "uid" / "1.mp4", range(0, 100, 4))
   write(tmp_path / "uid" / "0.mp4", [200] * 5)
-  footage = Footage(tmp_path)
+  footage = Footage.below(tmp_path)
   assert frames(decode.read_clip(footage.record("uid", 600.5, 601.0), 5, Sampling(), None)) == [
     5, 6, 7, 8, 9
   ]  # fmt: skip

@@ -22,7 +22,7 @@ from vfe.errors import UserError
 # data.source -> module:opener, imported when asked for. An opener takes (data config, split) and
 # returns the split's Source, or None if there is no such split.
 SOURCES = {
-  "tabletop": "vfe.data.tabletop:TabletopSource",
+  "tabletop": "vfe.data.tabletop:open_tabletop",
   "folder": "vfe.data.sources:open_folder",
   "manifest": "vfe.data.sources:open_manifest",
   "shards": "vfe.data.shards:open_shards",

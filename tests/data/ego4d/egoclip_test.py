@@ -95,6 +95,7 @@ def test_the_taxonomys_files_say_how_many_classes_there_are(make, row, table, co
   }
   train = sources.open_source(config("egoclip", make(files, *VIDEOS)), "train")
   assert [record.text["verbs"] for record in read(train)] == [(1,)]
+  assert train.taxonomy == {"nouns": 582, "verbs": 2}
 
 
 def test_scenes_are_minutes_of_a_video(make, row, table, config):

@@ -20,7 +20,7 @@ LAYOUTS = {
 def test_a_clip_is_found_in_its_chunk_and_across_a_border_in_both(layout, make):
   form, names, seconds = LAYOUTS[layout]
   folder = make({}, *(form.format(name) for name in names))
-  footage = Footage(folder)
+  footage = Footage.below(folder)
   files = [form.format(name) for name in names]
   clip = lambda start, end: parts(footage.record("uid-1", float(start), float(end)), folder)
   assert clip(1.25, 2.5) == [(files[0], 1.25, 2.5)]
@@ -39,13 +39,13 @@ def test_a_clip_is_found_in_its_chunk_and_across_a_border_in_both(layout, make):
 
 def test_a_whole_file_does_as_well(make):
   folder = make({}, "full/uid-1.mp4", "chunks/uid-1/0.mp4")
-  assert parts(Footage(folder).record("uid-1", 599.5, 600.5), folder) == [
+  assert parts(Footage.below(folder).record("uid-1", 599.5, 600.5), folder) == [
     ("full/uid-1.mp4", 599.5, 600.5)
   ]
 
 
 def test_what_is_not_there_is_told_apart(make):
-  footage = Footage(make({}, "uid-1/0.mp4", "uid-1/2.mp4"))
+  footage = Footage.below(make({}, "uid-1/0.mp4", "uid-1/2.mp4"))
   assert footage.check("uid-1", 599.0, 600.0) == 600.0
   assert footage.check("uid-1", 599.0, 600.1, 599.9) == 599.9  # it ends with its video
   assert footage.check("uid-1", 598.0, 599.5, 599.0) == 599.5

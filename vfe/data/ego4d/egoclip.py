@@ -59,12 +59,17 @@ class EgoClip:
   A record's texts are `caption`, the narration as it is written, and the classes `nouns` and
   `verbs`; clips within the same minute of a video share a scene. Held as columns, about 100 bytes
   a clip: as records they would not fit. Pickles as they are, once for every worker.
+
+  Attributes:
+    taxonomy: how many classes there are of nouns and of verbs, by name.
   """
 
   heads: Mapping[str, tuple[str, ...]] = {}
 
-  def __init__(self, name: str, footage: Footage, columns: _Columns):
-    self.name = name
+  def __init__(
+    self, name: str, footage: Footage, columns: _Columns, taxonomy: Mapping[str, int]
+  ):
+    self.name, self.taxonomy = name, taxonomy
     self._footage, self._uids = footage, list(columns.uids)
     self._video, self._tags = np.array(columns.video), np.array(columns.tags)
     self._start, self._end = np.array(columns.start), np.array(columns.end)
@@ -117,7 +122,8 @@ def read_egoclip(folder: Path, footage: Footage) -> EgoClip:
       else:
         columns.add(uid, (clip[0], last), at, words, tags)
   tally.tell(len(columns.video))
-  return EgoClip(f"{file} (train)", footage, columns)
+  taxonomy = {"nouns": nouns, "verbs": verbs}
+  return EgoClip(f"{file} (train)", footage, columns, taxonomy)
 
 
 def seconds(written: object) -> float | None:

@@ -41,26 +41,36 @@ class _Video:
 
 
 class Footage:
-  """The videos below a folder, by their uid."""
+  """The files of videos, by their uid."""
 
-  def __init__(self, folder: Path):
-    whole: dict[str, dict[int, str]] = {}
+  def __init__(self, videos: Mapping[str, _Video]):
+    self._videos = videos
+
+  @classmethod
+  def of(cls, paths: Mapping[str, str]) -> Footage:
+    """Whole videos at these paths."""
+    return cls({uid: _Video(0, {0: path}) for uid, path in paths.items()})
+
+  @classmethod
+  def below(cls, folder: Path) -> Footage:
+    """What is found in a folder and those below it."""
+    whole: dict[str, _Video] = {}
     chunks: dict[int, dict[str, dict[int, str]]] = {EGOVLP: {}, LAVILA: {}}
     for place, name in walk(folder):
       stem, suffix = os.path.splitext(name)
       if suffix.lower() not in VIDEO_SUFFIXES:
         continue
       path = os.path.join(place, name)
-      whole.setdefault(stem, {0: path})
+      whole.setdefault(stem, _Video(0, {0: path}))
       if stem.isascii() and stem.isdigit():
         uid, inside = os.path.splitext(os.path.basename(place))
         lavila = inside.lower() in VIDEO_SUFFIXES
-        of = chunks[LAVILA].setdefault(uid, {}) if lavila else chunks[EGOVLP].setdefault(uid, {})
+        of = chunks[LAVILA if lavila else EGOVLP].setdefault(uid, {})
         of[int(stem) // LAVILA if lavila else int(stem)] = path
-    self._videos = {uid: _Video(0, found) for uid, found in whole.items()}
     for seconds, videos in chunks.items():
       for uid, found in videos.items():
-        self._videos.setdefault(uid, _Video(seconds, found))
+        whole.setdefault(uid, _Video(seconds, found))
+    return cls(whole)
 
   def check(self, uid: str, start: float, end: float, duration: float = math.inf) -> float:
     """The end of a clip of which all is there, in seconds of the whole video. Raises Absent.

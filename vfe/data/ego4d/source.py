@@ -36,8 +36,8 @@ def _open(path: str, split: str) -> Source | None:
     raise UserError(f"data.path={path} {what}; data.source='egoclip' wants a folder.")
   files.needed_file(folder, egoclip.FILE, egomcq.FILE)
   if split == "train" and files.official_file(folder, egoclip.FILE):
-    return egoclip.read_egoclip(folder, Footage(folder))
+    return egoclip.read_egoclip(folder, Footage.below(folder))
   if split == "validation" and files.official_file(folder, egomcq.FILE):
-    records = egomcq.read_egomcq(folder, Footage(folder))
+    records = egomcq.read_egomcq(folder, Footage.below(folder))
     return ListedSource(f"{folder / egomcq.FILE} (validation)", {}, records)
   return None

@@ -14,6 +14,7 @@ _PLACES = {
   "asking": ("choices", "language_queries", "multiple_choice", "queries", "questions"),
   "lexicon": ("corpus", "vocabulary"),
   "files": ("TabletopSource", "encode", "write_cache"),
+  "narrated": ("open_tabletop",),
   "workers": ("arrays",),
 }
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}
