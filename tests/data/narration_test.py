@@ -1,5 +1,7 @@
 """Narrations in a batch: tags as multi-hot rows beside the words."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,8 @@ def test_a_row_has_the_words_and_the_tags(vocabulary, training):
                                                      else None)  # fmt: skip
   for name, array in words.items():
     np.testing.assert_array_equal(row[name], array)
+  assert row["clip"] == spec.row(record(), rng)["clip"] > 0
+  assert row["clip"] != spec.row(dataclasses.replace(record(), name="other"), rng)["clip"]
   arrays = spec.arrays(training)
   assert {name: (array.dtype.type, array.shape) for name, array in row.items()} == arrays
 

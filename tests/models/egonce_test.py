@@ -111,7 +111,7 @@ def test_the_ablations_ask_for_nouns_or_verbs_alone():
     positives_of(nouns, verbs, share="nouns")
 
 
-def test_rows_of_one_record_are_positives_without_tags():
+def test_rows_of_one_clip_are_positives_without_tags():
   blank = np.zeros((4, 3), bool)
   found = positives_of(blank, blank, jnp.array([7, 3, 7, 5]))
   assert np.argwhere(np.triu(found, 1)).tolist() == [[0, 2]] and np.diag(found).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 
@@ -18,7 +19,8 @@ class Narration(Text):
   """Also the classes of a record's `nouns` and `verbs`, numbers from 0, as multi-hot rows.
 
   A row has `nouns` bool[N] and `verbs` bool[V] beside `ids` and `mask`; a record that names none,
-  as at evaluation, has rows of False.
+  as at evaluation, has rows of False. `clip`, int32, is made from the record's name: rows of one
+  clip are known by it on the device, where EgoNCE must not take them for each other's negatives.
 
   Attributes:
     nouns, verbs: N and V, the classes of the taxonomy.
@@ -29,10 +31,11 @@ class Narration(Text):
 
   def arrays(self, training: bool) -> Arrays:
     tags = {name: (np.bool_, (getattr(self, name),)) for name in ("nouns", "verbs")}
-    return {**super().arrays(training), **tags}
+    return {**super().arrays(training), **tags, "clip": (np.int32, ())}
 
   def row(self, record: VideoRecord, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
     row = super().row(record, rng)
+    row["clip"][...] = zlib.crc32(record.name.encode()) >> 1
     for name in ("nouns", "verbs"):
       numbers = [int(number) for number in record.text.get(name) or ()]
       count = getattr(self, name)

@@ -25,7 +25,7 @@ _SHARED = {
 def egonce_positives(
   nouns: Bool[Array, "M n"],
   verbs: Bool[Array, "M v"],
-  record: Int[Array, "M"] | None = None,
+  clip: Int[Array, "M"] | None = None,
   share: str = "noun_verb",
 ) -> Bool[Array, "M M"]:
   """Pairs that share at least one noun and at least one verb; a row is always its own positive.
@@ -34,12 +34,12 @@ def egonce_positives(
 
   Args:
     nouns, verbs: multi-hot, by class of the taxonomy.
-    record: rows of the same record (a clip that was drawn as its own neighbour, or twice) are
+    clip: rows of equal numbers, of a clip that was drawn as its own neighbour or twice, are
       positives whatever their tags.
     share: "noun_verb", or only "noun" or "verb" (the paper's ablations).
   """
   common = choose(_SHARED, share, "egonce.share")(_meet(nouns), _meet(verbs))
-  same = jnp.arange(len(nouns)) if record is None else record
+  same = jnp.arange(len(nouns)) if clip is None else clip
   return common | jnp.eye(len(nouns), dtype=bool) | (same[:, None] == same[None, :])
 
 

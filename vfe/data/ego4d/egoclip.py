@@ -57,7 +57,7 @@ class EgoClip:
   """A source of narrated clips, in the order of the file.
 
   A record's texts are `caption`, the narration as it is written, and the classes `nouns` and
-  `verbs`; clips within the same minute of a video share a scene. Held as columns, about 100 bytes
+  `verbs`; clips within the same minute of a video share a scene. Held as columns, about 120 bytes
   a clip: as records they would not fit. Pickles as they are, once for every worker.
 
   Attributes:
