@@ -5,7 +5,6 @@ resampler makes a fixed few of them, at which the language model looks through a
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from vfe.config import choose
-from vfe.errors import UserError
-from vfe.interop.language_model import TOKENIZER
-from vfe.learn.exports import Export
 from vfe.models import resampler
 from vfe.models.bridge import Bridge, BridgeConfig
 from vfe.models.generation import Choice, Written, generate
@@ -40,30 +36,6 @@ def _all(tokens, chosen, layout):
 
 # What of a clip's tokens the resampler reads: (tokens, selection, layout) -> (tokens, which are).
 POOLS = {"time": mean_over_time, "none": _all}
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-  """What a language model reads and writes: the path of its tokenizer, and the word that ends a
-  text."""
-
-  tokenizer: str
-  end: int
-
-  @classmethod
-  def of(cls, export: Export) -> "Words":
-    """Those of a language model.
-
-    Raises:
-      UserError: nothing says how its texts end.
-    """
-    if not export.model["eos"]:
-      raise UserError(
-        f"{export.path}: neither config.json nor generation_config.json has an eos_token_id; add "
-        "the number of the word that ends a text."
-      )
-    own = export.model["tokenizer"] or str(pathlib.Path(export.path) / TOKENIZER)
-    return cls(own, export.model["eos"][0])
 
 
 @dataclasses.dataclass(frozen=True)

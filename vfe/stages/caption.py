@@ -26,11 +26,12 @@ from vfe.models.bridge import BridgeConfig
 from vfe.models.frozen import as_dtype, frozen_encoder
 from vfe.models.language_model import LanguageConfig
 from vfe.models.resampler import ResamplerConfig
-from vfe.models.video_language import VideoLanguage, VideoLanguageConfig, Words
+from vfe.models.video_language import VideoLanguage, VideoLanguageConfig
+from vfe.models.words import Words
 from vfe.nn.blocks import Between
 from vfe.nn.random import key, row_keys
 from vfe.stages import encoder as encoders
-from vfe.stages import measured_text
+from vfe.stages import measured_text, mixture
 from vfe.stages.stage import Batch, Setting, Stage
 
 
@@ -56,11 +57,7 @@ class CaptionStage(Stage):
       encoders.execution(setting.config, self.dtype),
       dataclasses.replace(encoders.execution(setting.config, self.dtype), attention="auto"),
     )
-    shares = sum(part.share for part in self.config.mixture.values())
-    if abs(shares - 1) > 1e-6:
-      raise UserError(
-        f"config.{self.name}.mixture: the shares add up to {shares:g}; make that 1."
-      )
+    self.rows = mixture.rows(self.config, self.name)
 
   def _config(self) -> VideoLanguageConfig:
     section = self.config
@@ -109,9 +106,8 @@ class CaptionStage(Stage):
     streams = {}
     for name, part in self.config.mixture.items():
       data = self.data_of(f"mixture.{name}", part.data)
-      rows = round(part.share * self.config.batch)
       text = self.prompt(part.template, data)
-      streams[name] = Stream.of(self.sources[name], data, rows, text=text)
+      streams[name] = Stream.of(self.sources[name], data, self.rows[name], text=text)
     return streams
 
   @functools.cached_property

@@ -23,7 +23,7 @@ from vfe.models import contrastive, flops
 from vfe.models.dual_encoder import POOLS, DualEncoder
 from vfe.models.frozen import first_tokens
 from vfe.nn.random import key, row_keys
-from vfe.stages import measured, towers
+from vfe.stages import measured, mixture, towers
 from vfe.stages.encoder import execution
 from vfe.stages.stage import Batch, Setting, Stage, mean
 from vfe.tokens import selection
@@ -79,9 +79,7 @@ class ContrastStage(Stage):
     configs.choose(contrastive.INITIAL, self.config.loss, f"{place}.loss")
     configs.choose(POOLS, self.setting.config.model.pool, "config.model.pool")
     configs.choose(towers.PATTERNS, self.config.train, f"{place}.train")
-    shares = sum(part.share for part in self.config.mixture.values())
-    if abs(shares - 1) > 1e-6:
-      raise UserError(f"{place}.mixture: the shares add up to {shares:g}; make that 1.")
+    self.rows = mixture.rows(self.config, self.name)
 
   def _dual(self, first_trained: int) -> DualEncoder:
     run = execution(self.setting.config, self.dtype, first_trained=first_trained)
@@ -103,8 +101,7 @@ class ContrastStage(Stage):
   def inputs(self) -> dict[str, Stream]:
     """A stream for each part of the mixture."""
     streams = {}
-    for name, part in self.config.mixture.items():
-      rows = round(part.share * self.config.batch)
+    for name, rows in self.rows.items():
       data = self.part_data(name)
       text = Text(self.words.source, data.text.length, data.text.key)
       streams[name] = Stream.of(self.sources[name], data, rows, text=text)

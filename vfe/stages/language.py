@@ -15,66 +15,17 @@ import numpy as np
 from vfe import config as configs
 from vfe.data.prompt import Prompt
 from vfe.data.streams import Stream
-from vfe.data.wordpiece import SPECIAL
 from vfe.errors import UserError
 from vfe.evaluate.evaluator import Evaluator, Means
-from vfe.interop.language_model import TOKENIZER, open_tokenizer
-from vfe.learn.exports import Export
+from vfe.interop.language_model import TOKENIZER
 from vfe.learn.state import Params
 from vfe.learn.step import Metrics
 from vfe.models import flops
 from vfe.models.language_model import LanguageConfig, LanguageModel
+from vfe.models.words import Words
+from vfe.stages import mixture
 from vfe.stages.encoder import execution
 from vfe.stages.stage import Batch, Setting, Stage
-
-BEGIN, END = "[CLS]", "[SEP]"  # around a text, where the words are those of a vocabulary
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-  """What a language model reads and writes: the path of its tokenizer, the words that end a text,
-  and the one before it, where the tokenizer puts none there itself."""
-
-  tokenizer: str
-  ends: tuple[int, ...]
-  begin: int | None = None
-
-  @classmethod
-  def of(cls, export: Export) -> "Words":
-    """Those of a language model.
-
-    Raises:
-      UserError: nothing says how its texts end.
-    """
-    if not export.model["eos"]:
-      raise UserError(
-        f"{export.path}: neither config.json nor generation_config.json has an eos_token_id; add "
-        "the number of the word that ends a text."
-      )
-    own = export.model["tokenizer"] or str(pathlib.Path(export.path) / TOKENIZER)
-    return cls(own, tuple(export.model["eos"]))
-
-  @classmethod
-  def of_vocabulary(cls, export: Export) -> "Words":
-    """Those of a vocabulary stage, framed as BERT's texts."""
-    return cls(export.path, (SPECIAL.index(END),), SPECIAL.index(BEGIN))
-
-  @property
-  def end(self) -> int:
-    """The word that training texts end with."""
-    return self.ends[0]
-
-  @property
-  def text(self) -> str:
-    """As the tokenizer.json that frames a text as training did, for others to go on from."""
-    file = pathlib.Path(self.tokenizer)
-    tokenizer = open_tokenizer(file / TOKENIZER if file.is_dir() else file)
-    if self.begin is not None:
-      from tokenizers.processors import TemplateProcessing
-
-      framed = TemplateProcessing(f"{BEGIN} $A", special_tokens=[(BEGIN, self.begin)])
-      tokenizer.post_processor = framed
-    return tokenizer.to_str(pretty=True)
 
 
 class LanguageStage(Stage):
@@ -90,9 +41,7 @@ class LanguageStage(Stage):
     super().__init__(setting)
     self.words, self.language = self._language()
     self.model = LanguageModel(self.language, execution(setting.config, self.dtype))
-    shares = sum(part.share for part in self.config.mixture.values())
-    if abs(shares - 1) > 1e-6:
-      raise UserError(f"config.{self.name}.mixture: the shares add up to {shares:g}; make that 1.")
+    self.rows = mixture.rows(self.config, self.name)
 
   def _language(self) -> tuple[Words, LanguageConfig]:
     """Of a vocabulary a new model; a given one keeps its words and its shape."""
@@ -122,9 +71,7 @@ class LanguageStage(Stage):
 
   @functools.cached_property
   def _streams(self) -> dict[str, Stream]:
-    parts = self.config.mixture.items()
-    rows = {name: round(part.share * self.config.batch) for name, part in parts}
-    return {name: self.stream(name, "train", count) for name, count in rows.items()}
+    return {name: self.stream(name, "train", count) for name, count in self.rows.items()}
 
   def inputs(self) -> dict[str, Stream]:
     """A stream for each part of the mixture."""

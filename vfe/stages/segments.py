@@ -30,7 +30,8 @@ from vfe.models.frozen import as_dtype
 from vfe.models.generation import Choice
 from vfe.models.language_model import LanguageConfig
 from vfe.models.opened.captioner import Captioner
-from vfe.models.video_language import LanguageAlone, VideoLanguage, Words
+from vfe.models.video_language import LanguageAlone, VideoLanguage
+from vfe.models.words import Words
 from vfe.stages import encoder as encoders
 from vfe.stages import measured_text
 from vfe.stages.stage import Batch, Setting, Stage

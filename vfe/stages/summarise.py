@@ -23,7 +23,8 @@ from vfe.learn.state import Params
 from vfe.models.frozen import as_dtype
 from vfe.models.generation import Choice
 from vfe.models.language_model import LanguageConfig
-from vfe.models.video_language import LanguageAlone, Words
+from vfe.models.video_language import LanguageAlone
+from vfe.models.words import Words
 from vfe.stages import encoder as encoders
 from vfe.stages.stage import Batch, Setting, Stage
 

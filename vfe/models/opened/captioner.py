@@ -21,7 +21,8 @@ from vfe.models.dual_encoder import vision_tower
 from vfe.models.frozen import as_dtype, frozen_encoder
 from vfe.models.generation import Choice
 from vfe.models.opened.language import ROUND
-from vfe.models.video_language import VideoLanguage, VideoLanguageConfig, Words
+from vfe.models.video_language import VideoLanguage, VideoLanguageConfig
+from vfe.models.words import Words
 from vfe.nn.blocks import Between, Execution
 
 HOW = ("beams", "temperature", "top_p")  # of `Choice`: by which words are chosen
