@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vfe.data import sources
 from vfe.data.ego4d import source as ego4d
 from vfe.data.sources import ListedSource
-from vfe.evaluate.egomcq import EgoMCQ, accuracies, questions_of
+from vfe.evaluate.egomcq import EgoMCQ, JudgedMCQ, accuracies, questions_of
 from vfe.evaluate.multiple_choice import wilson
 
 OPTIONS = 5
@@ -175,10 +175,37 @@ def test_the_file_tells_what_was_chosen(opened, tmp_path):
     x = items[int(row["id"])]
     assert row["narration"] == x["query"]["clip_text"] and int(row["answer"]) == x["answer"]
     assert row["kind"] == ("inter", "intra")[x["types"] - 1]
-    cosines = [float(value) for value in row["cosines"].split("|")]
+    cosines = [float(value) for value in row["scores"].split("|")]
     assert len(cosines) == 5 and int(row["choice"]) == int(np.argmax(cosines))
   right = [row["choice"] == row["answer"] for row in rows if row["kind"] == "inter"]
   assert np.mean(right) == found["inter/accuracy"]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_scores_of_pairs_are_measured_as_cosines_are(opened, views, tmp_path):
+  source = opened(questions())
+  video, text = embedded(source)
+  expected = measure(source, video, text, folder=tmp_path / "a")
+  said = {
+    q.id: text[q.clips[q.answer], q.caption] / np.linalg.norm(text[q.clips[q.answer], q.caption])
+    for q in questions_of(source)
+  }  # fmt: skip
+  collector, most = JudgedMCQ(source), max(len(source[i].text["asked"]) for i in range(len(source)))
+  for record in range(len(source)):
+    unit = video[record] / np.linalg.norm(video[record])
+    cosines = [float(unit @ said[row["question"]]) for row in source[record].text["choices"]]
+    row = np.array([cosines + [9.0] * (most - len(cosines))])
+    for view in range(views):
+      for valid in (True, False):  # padding repeats a row
+        batch = {"valid": [valid], "record": [record], "view": [view]}
+        collector.collect({"scores": row + view - (views - 1) / 2}, batch)
+  assert collector.finish(tmp_path / "b") == expected
+  one, other = (
+    [line.rpartition(",")[0] for line in (tmp_path / f / "egomcq.csv").read_text().splitlines()]
+    for f in ("a", "b")
+  )
+  assert one == other
+  assert JudgedMCQ(source).finish(None)["questions_missing"] == 12
 
 
 @given(st.lists(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=3, max_size=3), min_size=1,

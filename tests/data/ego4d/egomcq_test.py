@@ -40,6 +40,7 @@ def test_a_clip_is_one_record_that_says_of_which_questions_it_is_a_choice(opened
     {"question": "0", "option": 2, "options": 5, "answer": 2, "kind": "inter", "caption": 0},
     {"question": "1", "option": 2, "options": 5, "answer": 2, "kind": "inter", "caption": 1},
   )
+  assert records[0].text["asked"] == middle.text["asked"] == ("#C C lifts", "#C C drops")
   assert records[0].text["caption"] == () and records[0].text["choices"][1]["option"] == 4
   assert records[0].text["choices"][0]["caption"] == -1
   crossing = [record for record in records if record.then]

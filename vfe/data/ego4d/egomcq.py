@@ -9,7 +9,8 @@ moments of one video; two well-known programs print the two accuracies under eac
 A clip that several questions have among their choices is one record. Its text `caption` are the
 narrations asked for whose right clip it is, and `choices` says of which questions it is a choice:
 {"question", "option", "options", "answer", "kind", "caption"}, the last being the number of the
-narration in `caption` where it is the right one, and else -1.
+narration in `caption` where it is the right one, and else -1. `asked` are the narrations of all of
+them, in that order, right or not: with `data.text.key=asked` each is judged against the clip.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class _Asked:
   """What is asked of a clip."""
 
   captions: dict[str, int] = dataclasses.field(default_factory=dict)
+  asked: list[str] = dataclasses.field(default_factory=list)
   choices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def add(
@@ -84,13 +86,16 @@ class _Asked:
   ) -> None:
     right = option == answer
     caption = self.captions.setdefault(query, len(self.captions)) if right else -1
+    self.asked.append(query)
     self.choices.append({
       "question": question, "option": option, "options": options, "answer": answer, "kind": kind,
       "caption": caption,
     })  # fmt: skip
 
   def text(self) -> dict[str, Any]:
-    return {"caption": tuple(self.captions), "choices": tuple(self.choices)}
+    return {
+      "caption": tuple(self.captions), "asked": tuple(self.asked), "choices": tuple(self.choices)
+    }  # fmt: skip
 
 
 def _checked(place: str, row: Any) -> tuple[str, int, str, list[_Clip]]:
