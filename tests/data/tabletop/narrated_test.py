@@ -14,6 +14,7 @@ from vfe.data.tabletop.world import FPS, NOUNS, VERBS, World
 from vfe.data.text import train_vocabulary
 from vfe.errors import UserError
 from vfe.evaluate.egomcq import questions_of
+from vfe.tools.tabletop import annotations
 
 DATA = ConfigDict(dict(
   source="tabletop", variant="narrations", frames=256, size=32,
@@ -84,3 +85,24 @@ def test_too_few_videos_for_five_clips_are_told():
   small.tabletop.update(eval_videos=2, frames=32, rung="verb")
   with pytest.raises(UserError, match=r"data\.tabletop\.eval_videos=2 gives no questions of five"):
     sources.open_split(small, "validation")
+
+
+def test_what_is_written_in_the_official_layouts_is_read_as_the_same(tmp_path, opened):
+  """Across egoclip.csv and egomcq.json: the world's own readers and the official files' agree."""
+  train = opened["train"]
+  world = World(rung="routine", size=32, frames=256)
+  for split in ("train", "validation"):
+    annotations(world, split, 4 if split == "train" else 5, tmp_path / split)
+    for i in range(5):
+      (tmp_path / split / f"tabletop-{split}-{i:06d}.mp4").touch()
+  data = ConfigDict(dict(
+    source="egoclip", path=str(tmp_path / "train"), eval_path=str(tmp_path / "validation"),
+    variant=None,
+  ))  # fmt: skip
+  narrated, asked = (sources.open_source(data, split) for split in ("train", "validation"))
+  parts = lambda source: [(r.start, r.end, r.text) for r in (source[i] for i in range(len(source)))]
+  assert parts(narrated) == parts(train)
+  ours, theirs = questions_of(opened["validation"]), questions_of(asked)
+  assert [(q.kind, q.answer, q.clips, q.places, q.caption) for q in ours] == [
+    (q.kind, q.answer, q.clips, q.places, q.caption) for q in theirs
+  ]  # fmt: skip
