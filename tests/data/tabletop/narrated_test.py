@@ -87,6 +87,11 @@ def test_too_few_videos_for_five_clips_are_told():
     sources.open_split(small, "validation")
 
 
+def test_another_variant_is_told():
+  with pytest.raises(UserError, match=r"data\.variant='narration' is unknown \(nearest: narr"):
+    sources.open_split(ConfigDict({**DATA, "variant": "narration"}), "train")
+
+
 def test_what_is_written_in_the_official_layouts_is_read_as_the_same(tmp_path, opened):
   """Across egoclip.csv and egomcq.json: the world's own readers and the official files' agree."""
   train = opened["train"]

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from vfe.config import choose
 from vfe.data.ego4d.egomcq import choice_records
 from vfe.data.ego4d.footage import Footage
 from vfe.data.record import Source, VideoRecord
 from vfe.data.scenes import Scenes, numbered
 from vfe.data.sources import ListedSource
 from vfe.data.tabletop.asking import INTER_VIDEO, INTRA_VIDEO, multiple_choice
-from vfe.data.tabletop.files import TabletopSource
+from vfe.data.tabletop.files import VARIANTS, TabletopSource
 from vfe.data.tabletop.story import scenario
 from vfe.data.tabletop.text import SCENE_SECONDS, narrations
 from vfe.data.tabletop.world import NOUNS, VERBS
@@ -26,7 +27,9 @@ NARRATIONS = "narrations"  # data.variant
 def open_tabletop(data: Mapping | ConfigDict, split: str) -> Source:
   """A split of the world. With variant "narrations" every narrated event is a record in training,
   and at evaluation every clip that EgoMCQ's questions choose among."""
-  if data.get("variant") != NARRATIONS:
+  variant = data.get("variant") or "videos"
+  choose({**VARIANTS, NARRATIONS: Narrated}, variant, "data.variant")
+  if variant != NARRATIONS:
     return TabletopSource(data, split)
   videos = TabletopSource({**data, "variant": None}, split)
   return Narrated(videos) if split == "train" else _asked(videos)
