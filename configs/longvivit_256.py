@@ -364,7 +364,7 @@ def _demo_of_words(config: ml_collections.ConfigDict, own: bool) -> None:
     },
     batch=40,
     eval_batch=40,
-    steps=240,
+    steps=200,
   )
   config.language.optimizer.update(base_lr=2e-3, batch_reference=40, warmup=0.1)
   caption, segments = config.caption, config.segments
@@ -375,7 +375,7 @@ def _demo_of_words(config: ml_collections.ConfigDict, own: bool) -> None:
   caption.resampler.update(queries=16, depth=2, heads=4, head_dim=32, mlp=2)
   caption.bridge.update(heads=4, head_dim=32, mlp=2)
   caption.generate.beams = segments.generate.beams = 1
-  caption.update(batch=32, eval_batch=32, steps=400)
+  caption.update(batch=32, eval_batch=32, steps=300)
   caption.optimizer.update(base_lr=2e-3, batch_reference=32, warmup=0.1)
   caption.written.summary.update(template=caption.mixture.long.template, words=48)
   caption.written.caption.update(words=24, wrong_video=True)
