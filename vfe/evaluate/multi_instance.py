@@ -36,8 +36,8 @@ class MultiInstance(Retrieval):
     `clips`, `captions` and, where clips could not be read, `clips_missing`.
 
     `mAP` is what the benchmark's program prints, and every paper: the precision at a relevant item
-    counts all items before it by their grade, so that a random order has 0.057 on the test split,
-    the paper's chance. `mAP_binary` counts relevant ones alone, those of relevancy 1, as the words
+    counts all items before it by their grade, so that a random order has 0.057 on the test split.
+    `mAP_binary` counts relevant ones alone, those of relevancy 1, as the words
     of the definition say: 0.004 at random.
 
     A folder gets `multi_instance.json`, the metrics.

@@ -1,7 +1,7 @@
 """What is measured of a stage that writes: captions, and answers to questions.
 
-Such a stage says what a text of its data is read with: `source` (data, split), `stream` (source,
-data, text) and `looking` (params, frozen, batch) at what its batches show.
+Such a stage says what is asked, and of what: `data_of`, `source_of` (data, split), `prompt`,
+`stream` (source, data, text); and `looking` (params, frozen, batch) at what a batch shows, or None.
 """
 
 import functools

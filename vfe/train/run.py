@@ -29,6 +29,8 @@ from vfe.train import checkpoints, loop, report, stop
 from vfe.train.clock import Clock
 
 DONE, ABOUT = "done.json", "about.json"
+# What --eval may be asked for otherwise than a stage was trained with: on which data, and how.
+MEASURES = ("data", "eval_batch", "generate", "questions", "retrieval", "written", "zero_shot")
 PACKAGES = (
   "vfe", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml_collections",
   "av", "numpy",
@@ -156,7 +158,8 @@ def _evaluate_again(config, name, workdir, mesh, clock) -> dict[str, Any]:
   if not done:
     raise UserError(f"--eval: stage {name!r} has not finished in {workdir}; train it first.")
   identity = configs.identity(config, name)
-  identity[name]["data"] = done["identity"][name]["data"]  # other data may be asked for
+  trained = done["identity"][name]
+  identity[name] |= {key: trained[key] for key in MEASURES if key in trained}
   _refuse_changed(folder, name, done, identity)
   if not stage_class(config[name].kind, f"config.{name}.kind").trains:
     return done["result"]
