@@ -64,12 +64,19 @@ def test_a_finished_stage_with_another_config_is_refused(finished, tiny):
 def test_evaluating_again_gives_the_same_metrics(finished, tiny):
   """Also in batches of another size: how a stage is measured is no matter of how it was trained."""
   workdir, results = finished
-  other = tiny({"finetune.eval_batch": 4})
+  other = tiny({"finetune.eval_batch": 16})
   again = run.recipe(other, workdir=workdir, evaluate=True, only="finetune")
   first = results["stages"]["finetune"]["metrics"]
   assert again["stages"]["finetune"]["metrics"] == pytest.approx(first, rel=1e-5)
   assert (workdir / "finetune" / "eval" / "predictions.csv").is_file()
   assert json.loads((workdir / "results.json").read_text()) == results
+
+
+def test_an_evaluation_batch_that_does_not_divide_is_refused(finished, tiny):
+  with pytest.raises(UserError, match="batch=4 does not divide over 8 devices"):
+    run.recipe(
+      tiny({"finetune.eval_batch": 4}), workdir=finished[0], evaluate=True, only="finetune"
+    )
 
 
 def test_exports_open_with_load(finished):

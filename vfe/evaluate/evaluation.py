@@ -21,6 +21,8 @@ class Evaluation:
   """An evaluator with its compiled program, to be run again as the parameters change."""
 
   def __init__(self, evaluator: Evaluator, mesh: jax.sharding.Mesh):
+    """Raises UserError where the evaluator's batches do not divide evenly over the mesh."""
+    sharding.check_batch(evaluator.stream.batch, mesh)
     self.name = evaluator.name
     self._evaluator = evaluator
     self._sharding = sharding.batch_sharding(mesh)
