@@ -68,10 +68,16 @@ class Size:
     return captions_texts.Stories.of(self.world.world(kind, seed), split, count, frames)
 
   def language(self) -> LanguageConfig:
-    """The shape of the language model."""
+    """The shape of the language model.
+
+    Words that stand in the same places ("left" and "right") are told apart by what they began with,
+    so that they begin at unit size and are not the head, which would make them alike: otherwise no
+    direction was ever copied from a prompt, in 2,000 steps.
+    """
     return LanguageConfig.of(
       "test", captions_texts.WORDS, width=self.width, depth=self.depth, heads=self.heads,
-      groups=self.heads, head_dim=self.width // self.heads, mlp=2 * self.width,
+      groups=self.heads, head_dim=self.width // self.heads, mlp=2 * self.width, tied=False,
+      embed_scale=50.0,
     )  # fmt: skip
 
   def model(self, stage: str) -> VideoLanguageConfig:
@@ -92,15 +98,18 @@ class Size:
     """8 hex digits of everything here: rows of another size are never mixed with these."""
     conditions = {name: dataclasses.asdict(condition) for name, condition in CONDITIONS.items()}
     texts = [captions_texts.PROMPTS, captions_texts.VOCABULARY]
-    own = [self.world.digest(), dataclasses.asdict(self), conditions, texts]
+    language = dataclasses.asdict(self.language())
+    own = [self.world.digest(), dataclasses.asdict(self), conditions, texts, language]
     return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]
 
 
+# Fixed by training losses of seed 0: the language model by what it loses of a told summary, in the
+# end nothing, and the rest by minutes.
 CPU = Size(
-  contrast="cpu", width=64, depth=3, heads=4, queries=8, resampler_depth=2, pool="time",
+  contrast="cpu", width=64, depth=2, heads=4, queries=8, resampler_depth=2, pool="time",
   texts=1800, words=20,
-  language_steps=1200, language_batch=16, language_rate=3e-3,
-  steps=600, batch=16, rate=2e-3, part=32,
+  language_steps=900, language_batch=16, language_rate=5e-3,
+  steps=1000, batch=16, rate=2e-3, part=32,
 )  # fmt: skip
 
 # By arithmetic, not run.
