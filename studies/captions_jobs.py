@@ -24,8 +24,8 @@ BETWEEN = ("resampler", "bridge")
 
 
 def train_language(size: Size, seed: int, folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Trains the language model on texts; returns rows of what it says without video: of itself, of
-  one who reads the true texts of segments, and of the truth, which needs no model."""
+  """Trains the language model on all words of texts; returns rows of what it says without video:
+  of itself, of one who reads the true texts of segments, and of the truth, which needs no model."""
   began = time.monotonic()
   model = LanguageModel(size.language(), Execution(dtype=size.world.dtype))
   one = jnp.zeros((1, 1), jnp.int32)
@@ -39,8 +39,6 @@ def train_language(size: Size, seed: int, folder: pathlib.Path) -> list[dict[str
   def loss(params, rows, keys):
     total = jnp.float32(0)
     for name, of in rows.items():
-      # All words count, the segments' too: what is copied from one to the next is soon learned,
-      # and what a summary copies from them is not without it.
       ids, _ = picked(keys, name, of)
       read = model.apply({"params": params}, ids, ids > 0, method="log_likelihood")
       total += nats(read, ids > 0)

@@ -25,11 +25,12 @@ PROMPTS = {
   "told summary": "{told} Summary.",
   "told answer": f"{{told}} Question. {ASK_WHOLE} Answer.",
 }
-PADDING, BEGIN, END = 0, 1, 2
+BEGIN, END = 1, 2  # 0 is padding
 _OWN = {word for prompt in PROMPTS.values() for word in lexicon.words(prompt)} - {"told"}
 VOCABULARY = tuple(sorted(_OWN | set(lexicon.vocabulary())))
 WORDS = len(VOCABULARY) + END + 1  # of the language model
 _NUMBER = {word: number for number, word in enumerate(VOCABULARY, END + 1)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:

@@ -21,7 +21,7 @@ TEST = SIZES["test"]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-  """A language model, the long encoder's condition and the rival's, of encoders drawn at random."""
+  """A language model that is not trained, and the rival, of encoders drawn at random."""
   import jax
 
   from studies import contrast_jobs
@@ -30,26 +30,26 @@ def study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("captions")
   study = captions.Study("test", folder, folder / "encoders", folder / "parameters")
   for name in ENCODERS:
-    params = contrast_jobs.Run(TEST.world, CONDITIONS[name]).init(jax.random.key(0))
+    run = contrast_jobs.Run(TEST.world, CONDITIONS[name])
+    params = jax.jit(run.init)(jax.random.key(0))
     drawn = jax.tree.map(lambda x: x[None], params)
     contrast_jobs.save(study.before.encoders, name, (1,), drawn)
   untrained = lambda name, loss, schedule, params, data, seed, trained=None: (params, 0.0)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr("shutil.which", lambda name: None)  # no Java, which is slow
-    for job in ("language", "long", "segments"):
-      with patch.context() as jobs:
-        if job != "long":  # whose program is long in compiling
-          jobs.setattr("studies.captions_jobs.fitted", untrained)
-        study.run(job, (1,))
+    with patch.context() as language:
+      language.setattr("studies.captions_jobs.fitted", untrained)  # its program is long to compile
+      study.run("language", (1,))
+    study.run("segments", (1,))
   return study
 
 
 def test_a_row_that_is_there_is_not_computed_again(study):
   rows = records.read(study.path)
-  assert [row["condition"] for row in rows] == ["language", "oracle", "truth", "long", "segments"]
+  assert [row["condition"] for row in rows] == ["language", "oracle", "truth", "segments"]
   assert all(math.isfinite(row["training_loss"]) for row in rows if "training_loss" in row)
-  assert study.missing("long", (0, 1)) == study.blind((0, 1)) == (0,)
-  study.run("long", (1,))
+  assert study.missing("segments", (0, 1)) == study.blind((0, 1)) == (0,)
+  study.run("segments", (1,))
   assert records.read(study.path) == rows
   report = captions_report.text(rows, "test", study.size)
   assert "not official" in report
@@ -60,18 +60,29 @@ def test_the_truth_is_best_and_everything_is_measured(study):
   rows = {row["condition"]: row for row in records.read(study.path)}
   assert rows["truth"]["written"]["summary"]["right"]["exact"] == 1
   assert set(rows["segments"]["written"]) == {"caption", "part", "summary"}
-  for name in ("long", "segments", "oracle"):
+  for name in ("segments", "oracle"):
     for answered in rows[name]["answered"].values():
       asked = {kind: (of["n"], of["options"]) for kind, of in answered.items()}
       assert asked == {"whole": (6, 5), "order": (6, 2)}
       assert all(0 <= of["hits"] <= of["n"] for of in answered.values())
 
 
+def test_what_is_seen_of_a_long_video():
+  from studies.captions_eyes import VIEWS
+
+  video = np.arange(2 * 8).reshape(2, 8, 1, 1, 1)
+  seen = {name: view(video, 4)[..., 0, 0, 0].tolist() for name, view in VIEWS.items()}
+  assert seen["all"][1] == list(range(8, 16))
+  assert seen["spread"][1] == [8, 10, 12, 14]
+  assert seen["first"][1] == [8, 9, 10, 11]
+  assert seen["parts"] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
+
+
 def test_only_what_lies_between_is_trained(study):
   from studies.captions_jobs import load
   from vfe.learn.paths import named_leaves
 
-  leaves = named_leaves(load(study.parameters, "long", 1))
+  leaves = named_leaves(load(study.parameters, "segments", 1))
   assert {name.split("/")[0] for name in leaves} == {"resampler", "bridge"}
   assert np.any(leaves["bridge/blocks/gate"] != 0)
 
