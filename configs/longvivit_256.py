@@ -11,7 +11,7 @@ Hardware: TPUs, as many as `python -m vfe.tools.plan --config=configs/longvivit_
 Expect:   MSR-VTT text to video R@1 29.9 of the short stage with ViT-L at 75 % masked, 31.9 unmasked
           (paper, Table 2), YouCook2 ROUGE-L 20.3 of zero-shot summaries and EgoSchema's subset 56.8
           of the caption stage (Table 3); its data are private.
-Try:      configs/longvivit_256.py:demo, 8 minutes on 2 CPU cores.
+Try:      configs/longvivit_256.py:demo, 15 minutes on 2 CPU cores.
 
 Arguments after a colon: `demo`; size=s|b|l; frames= of the long stage (128 with size=b in the
 paper); masked= share of the tokens that the video stages drop in training; data=tabletop, or a
@@ -222,6 +222,7 @@ def _caption(chosen) -> dict:
     questions=dict(validation=_questions(QUESTION)),
     masked=0.3,  # 2.7: in training and afterwards
     pool="time",  # 3.3
+    spread=True,  # short clips over the long encoder's positions; ours (docs/results.md)
     resampler=dict(  # Flamingo's, at the language model's width (3.3)
       width=config_dict.placeholder(int), queries=64, depth=6, heads=16, head_dim=96, mlp=4
     ),

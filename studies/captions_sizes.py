@@ -92,6 +92,7 @@ class Size:
       ),
       BridgeConfig(width, self.depth, width, 1, self.heads, head_dim, 2 * width),
       self.pool,
+      spread=False,  # the rows are of it; what spreading does is told in docs/results.md
     )
 
   def digest(self) -> str:

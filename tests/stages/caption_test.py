@@ -18,7 +18,10 @@ from vfe.learn.paths import named_leaves
 from vfe.learn.sharding import make_mesh
 from vfe.models.generation import Choice
 from vfe.models.language_model import LanguageConfig, LanguageModel
+from vfe.models.vivit import Encoder
 from vfe.stages.planned import planned
+from vfe.tokens.selection import everything
+from vfe.tokens.tubelets import gather_tubelets
 from vfe.train import hlo
 from vfe.train.program import program
 
@@ -224,14 +227,30 @@ def test_a_share_of_the_tokens_is_dropped_also_afterwards(language):
   assert stage(language, {"caption.masked": 0.0}).tokens() == 16
 
 
-def test_short_clips_stand_at_the_beginning_of_the_encoders(run):
-  """Their tokens are those that the long clip with the same first frames has, before attention:
-  the encoder's positions are by index, so only the indices need to agree."""
+def test_short_clips_are_spread_over_the_encoders_positions(run):
+  """Frames 0 and 1 of 2 latent ones are 0 and 2 of 4; without, they are 0 and 1."""
   model = run.stage.model
   short, long = model.layout(4), model.layout(8)
-  assert short.per_frame == long.per_frame and short.size == long.size // 2
-  chosen = model.chosen(jax.random.split(jax.random.key(0), 3), 4)
-  assert int(chosen.max()) < short.size
+  assert short.per_frame == long.per_frame == 4 and long.grid[0] == 2 * short.grid[0]
+  every = jnp.arange(short.size, dtype=jnp.int32)[None]
+  np.testing.assert_array_equal(model.places(every, short)[0], [0, 1, 2, 3, 8, 9, 10, 11])
+  all_of_long = jnp.arange(long.size, dtype=jnp.int32)[None]
+  np.testing.assert_array_equal(model.places(all_of_long, long), all_of_long)
+  first = dataclasses.replace(model, config=dataclasses.replace(model.config, spread=False))
+  np.testing.assert_array_equal(first.places(every, short), every)
+
+
+def test_a_short_clip_has_the_features_of_its_frames_at_those_places(run):
+  """Against the encoder, told where the tokens lie."""
+  model, frozen = run.stage.model, run.frozen
+  bare = dataclasses.replace(model, config=dataclasses.replace(model.config, masked=0.0))
+  clip = jnp.asarray(np.random.default_rng(3).integers(0, 256, (1, 4, 16, 16, 3)), jnp.uint8)
+  found, there = bare.features(frozen, clip, jax.random.split(jax.random.key(0), 1))
+  at = jnp.asarray([[0, 1, 2, 3, 8, 9, 10, 11]], jnp.int32)
+  patches = gather_tubelets(clip, model.layout(4), everything(1, 8))
+  tokens = Encoder(model.config.encoder).apply({"params": frozen["encoder"]}, patches, at)
+  np.testing.assert_allclose(found, tokens.reshape(1, 2, 4, -1).mean(1), rtol=1e-4, atol=1e-5)
+  assert there.all()
 
 
 def test_without_pooling_the_resampler_reads_every_token(language):

@@ -44,6 +44,8 @@ class VideoLanguageConfig:
 
   pool    "time": the mean over time of each site; "none": every token of the encoder
   masked  the share of a clip's tokens that is dropped at random, in training and afterwards
+  spread  whether clips of fewer frames than the encoder's are spread over its positions in time;
+          else they have those of its first frames
   """
 
   encoder: EncoderConfig
@@ -52,6 +54,7 @@ class VideoLanguageConfig:
   bridge: BridgeConfig
   pool: str = "time"
   masked: float = 0.0
+  spread: bool = True
 
   def __post_init__(self):
     choose(POOLS, self.pool, "pool")
@@ -157,7 +160,7 @@ class VideoLanguage(Reader):
     }
 
   def layout(self, frames: int) -> Layout:
-    """Of clips of so many frames, which stand at the beginning of the encoder's own."""
+    """Of clips of so many frames, which may be fewer than the encoder's own."""
     encoder = self.config.encoder
     return Layout.of_video(frames, encoder.size, encoder.tubelet)
 
@@ -170,6 +173,18 @@ class VideoLanguage(Reader):
       return selection.random(keys, layout.size, selection.visible(layout.size, masked))
     return selection.random_of_frames(keys, layout, selection.visible(layout.per_frame, masked))
 
+  def places(self, chosen: Int[Array, "B K"], layout: Layout) -> Int[Array, "B K"]:
+    """Where the encoder takes a clip's tokens to lie.
+
+    A long encoder's positions are those of a short one drawn out: a short clip that is spread over
+    them has what the short one had.
+    """
+    if not self.config.spread:
+      return chosen
+    own, frames = self.config.encoder.layout.grid[0], layout.grid[0]
+    time, site = chosen // layout.per_frame, chosen % layout.per_frame
+    return time * (own // frames) * layout.per_frame + site
+
   def features(
     self, frozen: Params, video: UInt8[Array, "B T H W 3"], keys: Key[Array, "B"]
   ) -> tuple[Float[Array, "B S V"], Bool[Array, "B S"]]:
@@ -178,7 +193,8 @@ class VideoLanguage(Reader):
     patches = gather_tubelets(video, layout, chosen)  # no other is ever embedded
     run = dataclasses.replace(self.vision, first_trained=self.config.encoder.depth)
     encoder = Encoder(self.config.encoder, run)
-    tokens = encoder.apply({"params": frozen["encoder"]}, patches, chosen, frames=layout.grid[0])
+    at = self.places(chosen, layout)
+    tokens = encoder.apply({"params": frozen["encoder"]}, patches, at, frames=layout.grid[0])
     tokens = tokens[:, -chosen.shape[1] :]  # without class tokens
     return jax.lax.stop_gradient(POOLS[self.config.pool](tokens, chosen, layout))
 

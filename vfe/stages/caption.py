@@ -38,8 +38,8 @@ from vfe.stages.stage import Batch, Setting, Stage
 class CaptionStage(Stage):
   """Each part of the mixture is a stream of clips and their texts, with its own prompt and length.
 
-  The loss is the mean over the answers' words; a part's words count `weight` each. Clips shorter
-  than the encoder's stand at its beginning: they have the positions of its first frames.
+  The loss is the mean over the answers' words; a part's words count `weight` each. Clips may be
+  shorter than the encoder's.
   """
 
   roles = needed = ("encoder", "language")
@@ -74,6 +74,7 @@ class CaptionStage(Stage):
       BridgeConfig(language.width, language.depth, width, **of_bridge),
       section.pool,
       section.masked,
+      section.spread,
     )
 
   # Data.
