@@ -186,12 +186,10 @@ def test_the_gradient_sees_the_video(run, batch):
   assert not np.allclose(moments[0][name], moments[1][name], rtol=1e-3)
 
 
-@pytest.mark.parametrize("changes,mesh", [
-  ({"caption.accumulate": 2}, ONE),
-  ({}, make_mesh({"data": 2, "fsdp": 2}, jax.devices()[:4])),
-], ids=["two parts", "four devices"])  # fmt: skip
-def test_neither_parts_nor_devices_change_the_step(run, batch, language, changes, mesh):
-  other = Run(stage(language, changes, mesh), mesh)
+def test_neither_parts_nor_devices_change_the_step(run, batch, language):
+  """In two parts on two devices: each of those has two rows of a part's four."""
+  mesh = make_mesh({"data": 1, "fsdp": 2}, jax.devices()[:2])
+  other = Run(stage(language, {"caption.accumulate": 2}, mesh), mesh)
   (a, ma, _), (b, mb, _) = run(batch), other(batch)
   assert ma["loss"][0] / ma["loss"][1] == pytest.approx(mb["loss"][0] / mb["loss"][1], rel=2e-5)
   for name, leaf in named_leaves(a.groups["model"].opt_state).items():
@@ -266,9 +264,8 @@ def test_without_pooling_the_resampler_reads_every_token(language):
 def test_frozen_parts_are_run_in_the_type_of_the_platform(language):
   made = stage(language, {"precision": "bfloat16"})
   assert {leaf.dtype for leaf in jax.tree.leaves(made.frozen)} == {jnp.dtype("bfloat16")}
-  assert {leaf.dtype for leaf in jax.tree.leaves(made.init(jax.random.key(0)))} == {
-    jnp.dtype("float32")
-  }
+  trained = jax.eval_shape(made.init, jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves(trained)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("changes,message", [
