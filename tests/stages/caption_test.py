@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from vfe.learn.sharding import make_mesh
 from vfe.models.generation import Choice
 from vfe.models.language_model import LanguageConfig, LanguageModel
 from vfe.models.vivit import Encoder
+from vfe.stages import inputs
 from vfe.stages.planned import planned
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets
@@ -283,6 +285,17 @@ def test_what_cannot_be_is_named(language, changes, message):
 def test_a_language_model_must_say_how_texts_end(tmp_path):
   with pytest.raises(UserError, match="has an eos_token_id"):
     stage(write_language(tmp_path / "export", eos=()))
+
+
+def test_what_a_recipe_lacks_is_told_before_its_first_stage(monkeypatch):
+  config = recipe().get_config("size=s")
+  with pytest.raises(UserError, match=r"caption\.inputs\.language is not set; name a folder"):
+    inputs.check(config, config.stages)
+  config.caption.inputs.language = "/weights/gemma"
+  inputs.check(config, config.stages)
+  monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
+  with pytest.raises(UserError, match=r"pip install -e '\.\[captions\]'"):
+    inputs.check(config, config.stages)
 
 
 def test_the_export_says_what_it_was_trained_between(run):

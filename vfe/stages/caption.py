@@ -77,6 +77,11 @@ class CaptionStage(Stage):
       section.spread,
     )
 
+  @classmethod
+  def ready(cls, section: Any) -> None:
+    """Raises UserError where captions cannot be measured."""
+    measured_text.ready(section)
+
   # Data.
 
   def data_of(self, place: str, changes: Any) -> Any:

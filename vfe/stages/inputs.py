@@ -15,7 +15,8 @@ from vfe.stages import stage_class
 
 
 def check(config: ml_collections.ConfigDict, names: Iterable[str]) -> None:
-  """Whether the inputs that these stages cannot do without are named: days before they are read.
+  """Whether the inputs that these stages cannot do without are named, and the packages there: days
+  before they are used.
 
   Raises:
     UserError: one is not.
@@ -28,6 +29,7 @@ def check(config: ml_collections.ConfigDict, names: Iterable[str]) -> None:
           f"config.{name}.inputs.{role} is not set; name a folder, or leave {name!r} out of "
           "config.stages."
         )
+    kind.ready(config[name])
 
 
 def resolve(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> dict[str, Any]:

@@ -24,15 +24,15 @@ from vfe.nn.blocks import Between
 from vfe.stages.stage import Batch
 
 
-def evaluators(stage: Any) -> list[Evaluator]:
-  """Of `written`, and of those `questions` whose data are named.
-
-  Raises:
-    UserError: captions cannot be measured here; evaluators are made before hours are spent.
-  """
-  found = []
-  if stage.config.written:
+def ready(section: Any) -> None:
+  """Raises UserError where what `written` asks for cannot be measured on this machine."""
+  if section.written:
     captions.check()
+
+
+def evaluators(stage: Any) -> list[Evaluator]:
+  """Of `written`, and of those `questions` whose data are named."""
+  found = []
   for name, section in stage.config.written.items():
     found.append(written(stage, name))
     if section.get("wrong_video"):

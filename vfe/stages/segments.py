@@ -65,6 +65,11 @@ class SegmentsStage(Stage):
     self._tells = VideoLanguage(self._captioner.config, run, run)
     self._told: dict[Place, tuple[str, ...]] = {}  # the captions of a clip's segments
 
+  @classmethod
+  def ready(cls, section: Any) -> None:
+    """Raises UserError where captions cannot be measured."""
+    measured_text.ready(section)
+
   def check(self) -> None:
     """Raises UserError where evaluation batches do not divide evenly over the mesh."""
     sharding.check_batch(self.config.eval_batch, self.setting.mesh)

@@ -84,6 +84,11 @@ class Stage:
           f"({configs.nearest(role, self.roles)})."
         )
 
+  @classmethod
+  def ready(cls, section: ml_collections.ConfigDict) -> None:
+    """Raises UserError where this machine lacks what a stage of this section needs: asked before
+    the first stage of a recipe runs."""
+
   # Data.
 
   @functools.cached_property
