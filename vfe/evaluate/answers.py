@@ -20,6 +20,7 @@ import numpy as np
 from vfe.config import choose
 from vfe.data.record import Source
 from vfe.evaluate.multiple_choice import wilson
+from vfe.evaluate.texts import Texts
 
 TABLE = "predictions.csv"
 RESULTS = "answers.json"
@@ -40,7 +41,7 @@ def is_right(said: str, answers: Sequence[str]) -> bool:
   return bool(found) and found in {normalised(answer) for answer in answers}
 
 
-class Answers:
+class Answers(Texts):
   """A collector (`vfe.evaluate.evaluator`) of generated answers.
 
   A record's text has `answers`, all that count as right, none where they are not known, and perhaps
@@ -55,22 +56,9 @@ class Answers:
     official: str | None = None,
   ):
     """decode: makes an answer of its tokens; official: the benchmark, a name in OFFICIAL."""
-    self._source, self._decode = source, decode
+    super().__init__(decode)
+    self._source = source
     self._official = choose(OFFICIAL, official, "official") if official else Official()
-    self._answers: dict[int, tuple[int, str]] = {}  # record -> view, answer
-
-  def collect(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
-    """Takes a batch.
-
-    Args:
-      outputs: ids int[B,L], of a vocabulary; mask bool[B,L], which of them are the answer's.
-      batch: valid bool[B]; record and view int32[B].
-    """
-    ids, mask = np.asarray(outputs["ids"]), np.asarray(outputs["mask"])
-    for row in np.flatnonzero(np.asarray(batch["valid"])):
-      record, view = int(batch["record"][row]), int(batch["view"][row])
-      if view <= self._answers.get(record, (view,))[0]:
-        self._answers[record] = (view, self._decode(ids[row][mask[row]].tolist()))
 
   def finish(self, folder: pathlib.Path | None) -> dict[str, float]:
     """Shares in [0, 1] of the questions whose answers are known and whose videos could be read.
@@ -85,7 +73,7 @@ class Answers:
     """
     rows = [
       Answered(self._source[record].name, self._source[record].text, said)
-      for record, (_, said) in sorted(self._answers.items())
+      for record, said in self.by_record.items()
     ]
     known = [row for row in rows if row.text.get("answers")]
     low, high = wilson(sum(row.right for row in known), len(known))

@@ -18,11 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from vfe.data.record import Source
 from vfe.data.text import captions_of
 from vfe.errors import UserError
+from vfe.evaluate.texts import Texts
 from vfe.evaluate.words import words
 
 RESULTS = "captions.json"
@@ -90,7 +89,7 @@ def score(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
   return Scores(corpus | {"official": float(official)}, list(each_cider), list(each_rouge))
 
 
-class Captions:
+class Captions(Texts):
   """A collector (`vfe.evaluate.evaluator`) of generated captions.
 
   Of a record's views the first counts; padding is left out.
@@ -98,21 +97,8 @@ class Captions:
 
   def __init__(self, source: Source, key: str, decode: Callable[[Sequence[int]], str]):
     """key: of the records' texts with the references; decode: makes a caption of its tokens."""
-    self._source, self._key, self._decode = source, key, decode
-    self._captions: dict[int, tuple[int, str]] = {}  # record -> view, caption
-
-  def collect(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
-    """Takes a batch.
-
-    Args:
-      outputs: ids int[B,L], of a vocabulary; mask bool[B,L], which of them are the caption's.
-      batch: valid bool[B]; record and view int32[B].
-    """
-    ids, mask = np.asarray(outputs["ids"]), np.asarray(outputs["mask"])
-    for row in np.flatnonzero(np.asarray(batch["valid"])):
-      record, view = int(batch["record"][row]), int(batch["view"][row])
-      if view <= self._captions.get(record, (view,))[0]:
-        self._captions[record] = (view, self._decode(ids[row][mask[row]].tolist()))
+    super().__init__(decode)
+    self._source, self._key = source, key
 
   def finish(self, folder: pathlib.Path | None) -> dict[str, float]:
     """`caption_scores`, `clips` and, where videos could not be read, `clips_missing`.
@@ -122,8 +108,8 @@ class Captions:
     not; and `captions.csv`, or `captions.not_official.csv`, a line for every caption: its record's
     name, its words, its CIDEr and ROUGE-L, and the references, separated by `|`.
     """
-    records = sorted(self._captions)
-    said = {str(record): self._captions[record][1] for record in records}
+    records = list(self.by_record)
+    said = {str(record): text for record, text in self.by_record.items()}
     references = {str(record): self._references(record) for record in records}
     scores = score(references, said)
     metrics = scores.corpus | {"clips": float(len(records))}

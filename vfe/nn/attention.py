@@ -64,7 +64,7 @@ def attend(
     )
   run = IMPLEMENTATIONS[implementation]
   mesh = jax.sharding.get_abstract_mesh()
-  return _on_mesh(run, mesh, q, k, v, ids) if _is_ours(mesh) else run(q, k, v, ids)
+  return _on_mesh(run, mesh, q, k, v, ids) if is_ours(mesh) else run(q, k, v, ids)
 
 
 def over_rows(x: Shaped[Array, "B *rest"]) -> Shaped[Array, "B *rest"]:
@@ -74,7 +74,7 @@ def over_rows(x: Shaped[Array, "B *rest"]) -> Shaped[Array, "B *rest"]:
   parameters, cut the width, and add up every product over the mesh.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  names = tuple(name for name in ROWS if name in mesh.shape) if _is_ours(mesh) else ()
+  names = tuple(name for name in ROWS if name in mesh.shape) if is_ours(mesh) else ()
   if not names or len(x) % math.prod(mesh.shape[name] for name in names):
     return x
   free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)
@@ -85,7 +85,7 @@ def whole_heads(x: Float[Array, "B N H d"]) -> Float[Array, "B N H d"]:
   """The same; on an ambient mesh no head is cut: all are on every device of the tensor axis where
   their number does not divide over it. What follows would be sent in pieces otherwise."""
   mesh = jax.sharding.get_abstract_mesh()
-  if not _is_ours(mesh) or x.shape[2] % mesh.shape.get(HEADS, 1) == 0:
+  if not is_ours(mesh) or x.shape[2] % mesh.shape.get(HEADS, 1) == 0:
     return x
   free = PartitionSpec.UNCONSTRAINED
   return jax.lax.with_sharding_constraint(x, PartitionSpec(free, free, None, None))
@@ -105,7 +105,7 @@ def choose(
   return "chunked"
 
 
-def _is_ours(mesh: AbstractMesh) -> bool:
+def is_ours(mesh: AbstractMesh) -> bool:
   """Whether to cut the work by hand; inside somebody's `shard_map` it is cut already."""
   return mesh.size > 1 and all(kind == AxisType.Auto for kind in mesh.axis_types)
 

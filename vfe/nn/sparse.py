@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from vfe.nn.attention import HEADS, MASKED, ROWS
+from vfe.nn.attention import HEADS, MASKED, ROWS, is_ours
 from vfe.nn.relative import FROM_CLS, TO_CLS, WITHIN_CLS, RelativeBias, between
 
 QUERIES = 256  # whose probabilities are held at once, or those of one block where it is larger
@@ -68,7 +68,7 @@ def attend_sparse(
     )
   run = functools.partial(_sparse, size=size, first=first)
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.size <= 1 or any(kind != AxisType.Auto for kind in mesh.axis_types):
+  if not is_ours(mesh):
     return run(q, k, v, pattern, bias)
 
   def axis(names: tuple[str, ...], length: int):

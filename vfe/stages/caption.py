@@ -46,9 +46,6 @@ class CaptionStage(Stage):
 
   def __init__(self, setting: Setting):
     super().__init__(setting)
-    for role in self.needed:
-      if role not in setting.inputs:
-        raise UserError(f"config.{self.name}.inputs.{role} is not set; name a stage or a folder.")
     self._encoder = encoders.encoder_input(setting)
     self._language = setting.export("language", "language")
     self.words = Words.of(self._language)

@@ -19,7 +19,6 @@ from vfe.data.segments import Retold, Segments, joined
 from vfe.data.sources import ListedSource
 from vfe.data.spec import clip_spec
 from vfe.data.streams import Stream
-from vfe.errors import UserError
 from vfe.evaluate.evaluation import Evaluation
 from vfe.evaluate.evaluator import Evaluator
 from vfe.evaluate.texts import Texts
@@ -52,11 +51,8 @@ class SegmentsStage(Stage):
 
   def __init__(self, setting: Setting):
     super().__init__(setting)
-    given = setting.export("captioner", "caption"), setting.export("language", "language")
-    for role, export in zip(self.needed, given, strict=True):
-      if export is None:
-        raise UserError(f"config.{self.name}.inputs.{role} is not set; name a stage or a folder.")
-    captioner, language = given
+    captioner = setting.export("captioner", "caption")
+    language = setting.export("language", "language")
     self.words = Words.of(language)
     self._frozen = {"language": as_dtype(language.params["language"], self.dtype)}
     run = encoders.execution(setting.config, self.dtype)

@@ -83,6 +83,9 @@ class Stage:
           f"config.{self.name}.inputs.{role} is not an input of kind {self.config.kind!r} "
           f"({configs.nearest(role, self.roles)})."
         )
+    for role in self.needed:
+      if role not in setting.inputs:
+        raise UserError(f"config.{self.name}.inputs.{role} is not set; name a stage or a folder.")
 
   @classmethod
   def ready(cls, section: ml_collections.ConfigDict) -> None:

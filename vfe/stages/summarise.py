@@ -14,7 +14,6 @@ import numpy as np
 from vfe.data.prompt import Prompt, decoder
 from vfe.data.streams import Stream
 from vfe.data.transcripts import transcripts
-from vfe.errors import UserError
 from vfe.evaluate.evaluation import Evaluation
 from vfe.evaluate.evaluator import Evaluator
 from vfe.evaluate.texts import Texts
@@ -42,8 +41,6 @@ class SummariseStage(Stage):
   def __init__(self, setting: Setting):
     super().__init__(setting)
     language = setting.export("language", "language")
-    if language is None:
-      raise UserError(f"config.{self.name}.inputs.language is not set; name a stage or a folder.")
     self.words = Words.of(language)
     self._frozen = {"language": as_dtype(language.params["language"], self.dtype)}
     run = encoders.execution(setting.config, self.dtype)
@@ -67,7 +64,7 @@ class SummariseStage(Stage):
     mesh = self.setting.mesh
     frozen = hosts.put(self._frozen, sharding.shardings(self._frozen, mesh))
     Evaluation(evaluator, mesh).run({}, frozen)
-    found = sorted(texts.by_record.items())
+    found = texts.by_record.items()
     lines = [json.dumps({"path": source[i].name, "summary": said}) for i, said in found]
     whole = "".join(f"{line}\n" for line in lines)
     if hosts.first():
