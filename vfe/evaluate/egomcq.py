@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from vfe.data.record import Source
 from vfe.evaluate.multiple_choice import best_option, correct, wilson
 from vfe.evaluate.retrieval import TIE, Retrieval
+from vfe.evaluate.views import mean_over_views
 
 FILE = "egomcq.csv"
 KINDS = ("inter", "intra")
@@ -109,11 +110,8 @@ class JudgedMCQ:
     """record -> float64[C], the mean over its views"""
     if not sum(map(len, self._rows)):
       return {}
-    rows, first = np.unique(np.concatenate(self._rows), axis=0, return_index=True)
-    records, starts = np.unique(rows[:, 0], return_index=True)
-    views = np.diff(np.append(starts, len(rows)))
-    summed = np.add.reduceat(np.concatenate(self._scores)[first], starts, axis=0)
-    return dict(zip(records.tolist(), summed / views[:, None], strict=True))
+    means = mean_over_views(np.concatenate(self._rows), np.concatenate(self._scores))
+    return dict(zip(means[0].tolist(), means[1], strict=True))
 
 
 def _blank(there: Sequence[Question]) -> np.ndarray:

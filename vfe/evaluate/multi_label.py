@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vfe.data.record import Source
+from vfe.evaluate.views import mean_over_views
 
 FILE = "multi_label.csv"
 
@@ -75,11 +76,7 @@ class MultiLabel:
     """(records ascending, float64[records, C])"""
     if not sum(map(len, self._rows)):
       return np.zeros(0, np.int64), np.zeros((0, len(self._classes)))
-    rows, first = np.unique(np.concatenate(self._rows), axis=0, return_index=True)
-    records, starts = np.unique(rows[:, 0], return_index=True)
-    views = np.diff(np.append(starts, len(rows)))
-    summed = np.add.reduceat(np.concatenate(self._scores)[first], starts, axis=0)
-    return records, summed / views[:, None]
+    return mean_over_views(np.concatenate(self._rows), np.concatenate(self._scores))
 
 
 def average_precisions(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from vfe.config import choose
 from vfe.data.record import Source
+from vfe.evaluate.views import mean_over_views
 
 FILE = "predictions.csv"
 SCORES = ("sum", "mean", "blind_sum", "blind_mean")
@@ -97,13 +98,7 @@ class MultipleChoice:
     """(records ascending, float64[records, 4, O]: the mean over each record's views)"""
     if not self._rows:
       return np.zeros(0, np.int64), np.zeros((0, len(SCORES), 1))
-    rows, first = np.unique(np.concatenate(self._rows), axis=0, return_index=True)
-    records, starts = np.unique(rows[:, 0], return_index=True)
-    table = np.concatenate(self._options)[first]
-    if not len(table):
-      return records, table
-    views = np.diff(np.append(starts, len(rows)))
-    return records, np.add.reduceat(table, starts, axis=0) / views[:, None, None]
+    return mean_over_views(np.concatenate(self._rows), np.concatenate(self._options))
 
   def _write(
     self,

@@ -78,7 +78,7 @@ def info_nce(
     (sum over valid rows of the mean of both directions, valid rows, metrics); the metrics are hits
     `top1/video_to_text` and `top1/text_to_video`, where an equal negative is a miss.
   """
-  logits, own, weight = _logits(video, text, scale, valid)
+  logits, own, weight = pair_logits(video, text, scale, valid)
   to_text, hits_text = _one_way(logits, own, weight, smoothing, 1)
   to_video, hits_video = _one_way(logits, own, weight, smoothing, 0)
   rows = jnp.where(weight > 0, (to_text + to_video) / 2, 0.0)
@@ -97,7 +97,7 @@ def sigmoid_loss(
 
   As `info_nce`; the sum is over valid pairs, the weight still the valid rows.
   """
-  logits, own, weight = _logits(video, text, scale, valid)
+  logits, own, weight = pair_logits(video, text, scale, valid)
   pairs = jax.nn.softplus(jnp.where(own, -(logits + bias), logits + bias))
   there = (weight[:, None] > 0) & (weight[None, :] > 0)
   total = jnp.sum(jnp.where(there, pairs, 0.0))
@@ -106,8 +106,8 @@ def sigmoid_loss(
   return total, jnp.sum(weight), _metrics(hits_text, hits_video, weight)
 
 
-def _logits(video, text, scale, valid):
-  """(float32[M, M], bool[M, M] where a row meets itself, float32[M] of 1 or 0)."""
+def pair_logits(video, text, scale, valid):
+  """(float32[M, M], bool[M, M] where a row meets itself, float32[M] of 1 or 0), `info_nce`'s."""
   rows = jnp.arange(len(video))
   if valid is None:
     valid = jnp.ones(len(video), bool)

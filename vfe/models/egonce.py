@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from vfe.config import choose
-from vfe.models.contrastive import Loss, normalised
+from vfe.models.contrastive import Loss, pair_logits
 
 _LEAST = -1e30  # the logit of a pair that does not count
 
@@ -66,18 +66,13 @@ def egonce(
     `top1/text_to_video` is a row with a positive above every negative; `positives` counts those
     besides the own pair.
   """
-  count = len(video)
-  valid = jnp.ones(count, bool) if valid is None else valid
+  logits, own, weight = pair_logits(video, text, scale, valid)
+  valid = weight > 0
   there = valid[:, None] & valid[None, :]
-  own = jnp.eye(count, dtype=bool)
   good = (positives | own) & there
-  # What is not finite in a row that does not count stays out of the others' gradients, too.
-  video, text = (normalised(jnp.where(valid[:, None], side, 0)) for side in (video, text))
-  logits = scale * jnp.matmul(video, text.T, precision=jax.lax.Precision.HIGHEST)
   (to_text, hits_text), (to_video, hits_video) = (
     _one_way(logits, good, there, axis) for axis in (1, 0)
   )
-  weight = valid.astype(jnp.float32)
   rows = jnp.sum(weight)
   return (
     jnp.sum(jnp.where(valid, to_text + to_video, 0.0)),
