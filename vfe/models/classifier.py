@@ -79,13 +79,15 @@ class Classifier(nn.Module):
     patches: Patches,
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
+    rng: Key[Array, ""] | None = None,
   ) -> dict[str, Float[Array, "B C"]]:
     """float32 logits of every head; arguments as the encoder's."""
     pool = lookup(POOLS, self.pool, "pool")
     final_norm = self.encoder.final_norm and self.pool != "mean"
     config = dataclasses.replace(self.encoder, final_norm=final_norm)
-    tokens = Encoder(config, self.execution, name="encoder")(patches, selection, keys)
-    pooled = pool(config, self.execution.dtype, tokens.shape[1] - selection.shape[1])(tokens)
+    encoder = Encoder(config, self.execution, name="encoder")
+    tokens = encoder(patches, selection, keys, None, rng)
+    pooled = pool(config, self.execution.dtype, config.classes())(tokens)
     init = nn.initializers.truncated_normal(0.02 * 0.001)  # VideoMAE's init_scale
     return {
       name: nn.Dense(classes, kernel_init=init, name=f"head_{name}")(pooled.astype(jnp.float32))

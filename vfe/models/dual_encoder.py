@@ -76,8 +76,8 @@ class DualEncoder(nn.Module):
   ) -> Float[Array, "B E"]:
     """What `embed_video` projects: one vector a clip, of the video tower's width."""
     tokens = self.vision(patches, selection, keys, frames)
-    classes = tokens.shape[1] - selection.shape[1]
-    pooled = lookup(POOLS, self.config.pool, "pool")(self, tokens, classes)
+    pool = lookup(POOLS, self.config.pool, "pool")
+    pooled = pool(self, tokens, self.config.vision.classes(frames))
     return pooled.astype(jnp.float32)
 
   def embed_text(self, ids: Int[Array, "B L"], mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:

@@ -12,11 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vfe.errors import UserError
+from vfe.nn import relative
 from vfe.nn.attention import over_rows
 from vfe.nn.blocks import ACTIVATIONS, Block, Execution, Stack, make_stack, norm
 from vfe.nn.factorised import FactorisedBlock, Places, fold, unfold
 from vfe.nn.positions import sincos1d, sincos3d
+from vfe.nn.random import key
+from vfe.nn.sparse_block import Meeting, SparseBlock
+from vfe.tokens.edges import Edges, all_edges, pattern
 from vfe.tokens.layout import Layout
+from vfe.tokens.pruning import Pruning
+from vfe.tokens.selection import gather_tokens
 from vfe.tokens.tubes import Tube, TubeLayout
 
 SIZES = {
@@ -37,7 +43,8 @@ PIXELS = {
   "half": ((0.5,) * 3, (0.5,) * 3),  # ViT's, SigLIP's
 }
 
-POSITIONS = ("sincos1d", "sincos3d", "learned")
+# Those of "relative" are in the attention: a bias for every offset between two tokens.
+POSITIONS = ("sincos1d", "sincos3d", "learned", "relative")
 
 # Which tokens meet in a layer: all; those of a frame and then those of a site; those of a frame.
 MIXING = {"joint": Block, "factorised": FactorisedBlock, "frame": Block}
@@ -57,7 +64,8 @@ class EncoderConfig:
   have the same height and width; all else is shared. adapter: the middle of the adapter after each
   MLP, lora: the rank added to each product of the blocks, 0 for none. tubes: kernels in place of
   the tubelet, each with its own embedding (TubeViT), at fixed positions; an image then has those of
-  one frame.
+  one frame. layer_scale: as `Block`'s. edges: which tokens meet, by blocks; None, all. pruning:
+  which go on after some layers. Neither has parameters.
   """
 
   frames: int
@@ -79,6 +87,9 @@ class EncoderConfig:
   adapter: int = 0
   lora: int = 0
   tubes: tuple[Tube, ...] = ()
+  layer_scale: float = 0.0
+  edges: Edges | None = None
+  pruning: Pruning | None = None
 
   def __post_init__(self):
     if self.width % self.heads or self.width % 2:
@@ -91,6 +102,15 @@ class EncoderConfig:
     lookup(PIXELS, self.pixels, "pixels")
     if self.cls and self.mixing == "factorised":
       raise UserError("mixing='factorised' has no place for a class token; set cls=False.")
+    if self.meets and (self.mixing != "joint" or self.tubes):
+      raise UserError(
+        f"{', '.join(self.meets)} with mixing={self.mixing!r}{' and tubes' * bool(self.tubes)}: "
+        "they are of tokens in one grid that all meet; use mixing='joint' and no tubes."
+      )
+    if self.pruning:
+      self.pruning.parts(self.depth)
+      if self.pruning.by == "cls_attention" and not self.cls:
+        raise UserError("pruning.by='cls_attention' without a class token; set cls=True.")
     if self.tubes:
       self._check_tubes()
     elif self.images and (self.tubelet[0] == 1 or self.positions != "learned"):
@@ -132,7 +152,30 @@ class EncoderConfig:
     tubes = tuple(
       Tube(**{name: tuple(of) for name, of in tube.items()}) for tube in fields.get("tubes", ())
     )
-    return cls(**{**fields, "tubelet": tuple(fields["tubelet"]), "tubes": tubes})
+    edges, pruning = fields.get("edges"), fields.get("pruning")
+    changes = {
+      "tubelet": tuple(fields["tubelet"]),
+      "tubes": tubes,
+      "edges": edges and Edges(**edges),
+      "pruning": pruning and Pruning(**{**pruning, "after": tuple(pruning["after"])}),
+    }
+    return cls(**{**fields, **changes})
+
+  @property
+  def meets(self) -> tuple[str, ...]:
+    """What of this config asks for blocks that know where their tokens lie (`SparseBlock`)."""
+    asked = {
+      "positions='relative'": self.positions == "relative",
+      "edges": self.edges is not None,
+      "pruning": self.pruning is not None,
+    }
+    return tuple(name for name, is_asked in asked.items() if is_asked)
+
+  def classes(self, frames: int | None = None) -> int:
+    """Class tokens, which come first of an encoder's: one, or one of each latent frame, or none."""
+    if self.mixing != "frame":
+      return int(self.cls)
+    return self.cls * (self.layout.grid[0] if frames is None else frames)
 
   @property
   def layout(self) -> Layout | TubeLayout:
@@ -171,17 +214,20 @@ class Encoder(nn.Module):
     selection: Int[Array, "B K"],
     keys: Key[Array, "B"] | None = None,
     frames: int | None = None,
+    rng: Key[Array, ""] | None = None,
   ) -> Float[Array, "B N D"]:
     """Encodes the selected tokens; the others do not exist.
 
     patches are `gather_tubelets` of the video, or with `images` of an image: uint8, which is
     normalised here, or float, which is taken as it is. keys, one a row, turn drop path on. Unless
     mixing is joint, the selection holds the same number of tokens in each of `frames` latent
-    frames, by default in all.
+    frames, by default in all. rng: of random edges, drawn anew from it in every layer; without,
+    they are the same each time.
 
     Returns:
       a token for each that is selected, after the class tokens (one, or one of each frame) of an
-      encoder that has such.
+      encoder that has such. With pruning only those that are left; which ones these are after each
+      pruning layer is sown as `kept`, int32[B, K] into the layout, in "intermediates".
     """
     config, run = self.config, self.execution
     layout, places = config.layout, None
@@ -203,13 +249,38 @@ class Encoder(nn.Module):
     if config.pre_norm:
       tokens = norm(config.norm_eps, run.dtype, "pre_norm")(tokens)
     stack = encoder_stack(config, run)
-    tokens = stack.apply(self.param("blocks", stack.init), tokens, keys, places)
+    blocks = self.param("blocks", stack.init)
+    if config.meets:
+      tokens = self._met(stack, blocks, tokens, selection, keys, rng)
+    else:
+      tokens = stack.apply(blocks, tokens, keys, places)
     if config.mixing == "frame":
       classes, tokens = tokens[:, : config.cls], unfold(tokens[:, config.cls :], frames)
       tokens = jnp.concatenate([unfold(classes, frames), tokens], axis=1)
     if config.final_norm:
       tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
     return jax.lax.stop_gradient(tokens) if run.first_trained >= config.depth else tokens
+
+  @nn.nowrap
+  def _met(self, stack: Stack, blocks, tokens, selection, keys, rng) -> Float[Array, "B N D"]:
+    """All layers, in runs of equally many tokens: they are cut where some do not go on."""
+    config = self.config
+    rng = jax.random.key(0) if rng is None else rng
+    pruning, of_rows = config.pruning or Pruning(after=()), keys
+    if of_rows is None:  # without keys nothing differs between rows
+      of_rows = jnp.broadcast_to(key(rng, "pruning"), (len(tokens),))
+    for start, stop in pruning.parts(config.depth):
+      where, patterns = meeting(config, selection, rng, start, stop)
+      tokens, scores = stack.apply_part(blocks, tokens, start, stop, patterns, keys, where)
+      if stop - 1 not in pruning.after:
+        continue
+      drawn = jax.vmap(jax.random.fold_in, (0, None))(of_rows, stop)
+      kept = pruning.select(scores[-1], drawn)
+      selection = gather_tokens(selection, kept)
+      self.sow("intermediates", "kept", selection)
+      cls, others = tokens[:, : config.cls], tokens[:, config.cls :]
+      tokens = jnp.concatenate([cls, gather_tokens(others, kept)], axis=1)
+    return tokens
 
   def _embedded(
     self, patches: Shaped[Array, "B K P"], selection: Int[Array, "B K"], is_image: bool
@@ -223,6 +294,8 @@ class Encoder(nn.Module):
       (embed if is_image else of_images)(None)
       embed = of_images if is_image else embed
     tokens = embed(pixels)
+    if config.positions == "relative":
+      return tokens
     if config.positions != "learned":
       return tokens + position(config, selection, config.width).astype(tokens.dtype)
     table = self.param(
@@ -233,7 +306,6 @@ class Encoder(nn.Module):
     # An image is at all times: repeated over time, the table of an image encoder is this again.
     table = table.mean(0) if is_image else table.reshape(-1, config.width)
     return tokens + table[selection].astype(tokens.dtype)
-
 
   def _embedded_tubes(
     self, patches: tuple[Shaped[Array, "B _ _"], ...], selection: Int[Array, "B K"]
@@ -274,6 +346,11 @@ class Embed(nn.Module):
 
 def encoder_stack(config: EncoderConfig, execution: Execution) -> Stack:
   """The blocks of an encoder."""
+  kind, more = MIXING[config.mixing], {}
+  if config.meets:
+    kind = SparseBlock
+    entries = relative.entries(config.layout.grid) if config.positions == "relative" else 0
+    more = {"relative": entries, "scored": config.pruning is not None and config.cls}
   return make_stack(
     config.width,
     config.depth,
@@ -281,11 +358,30 @@ def encoder_stack(config: EncoderConfig, execution: Execution) -> Stack:
     config.mlp,
     config.norm_eps,
     execution,
-    MIXING[config.mixing],
+    kind,
     activation=config.activation,
     adapter=config.adapter,
     lora=config.lora,
+    layer_scale=config.layer_scale,
+    **more,
   )
+
+
+def meeting(
+  config: EncoderConfig, selection: Int[Array, "B K"], rng: Key[Array, ""], start: int, stop: int
+) -> tuple[Meeting, Int[Array, "L M J"]]:
+  """How the selected tokens meet in the layers [start, stop), and each layer's pattern."""
+  n, layout, codes = selection.shape[1], config.layout, None
+  edges = config.edges or (all_edges(n) if config.positions == "relative" else None)
+  if config.positions == "relative":
+    # Where all tokens are there, those of one row are those of all: so is the bias, then.
+    rows = selection[:1] if n == layout.size else selection
+    codes = relative.codes(layout.places(rows), layout.grid)
+  layers = jnp.arange(start, stop)
+  if edges is None:
+    return Meeting(codes, 0, int(config.cls)), jnp.zeros((len(layers), 0, 0), jnp.int32)
+  patterns = jax.vmap(lambda layer: pattern(rng, layer, n, edges))(layers)
+  return Meeting(codes, edges.size, int(config.cls)), patterns
 
 
 def normalise(

@@ -87,7 +87,7 @@ class Attention(nn.Module):
   def __call__(
     self,
     tokens: Float[Array, "B N D"],
-    context: Float[Array, "B M D"] | None = None,
+    context: Float[Array, "B M E"] | None = None,
     segments: Int[Array, "B N"] | None = None,
   ) -> Float[Array, "B N D"]:
     """Tokens ask, `context` (or the tokens themselves) answers; `segments` are `attend`'s.
@@ -130,7 +130,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
   """x + attention(norm x), then x + mlp(norm x).
 
-  With `adapter` (the width of its middle) the MLP's branch goes through an adapter.
+  With `adapter` (the width of its middle) the MLP's branch goes through an adapter. layer_scale: 0,
+  or what each channel of both branches is multiplied by at first (CaiT, arXiv 2103.17239; BEiT).
   """
 
   heads: int
@@ -141,6 +142,7 @@ class Block(nn.Module):
   activation: str = "gelu"
   adapter: int = 0
   lora: int = 0
+  layer_scale: float = 0.0
 
   @nn.compact
   def __call__(
@@ -149,29 +151,41 @@ class Block(nn.Module):
     drop: Float[Array, ""] | None = None,
     keys: Key[Array, "B"] | None = None,
     where: Any = None,
-  ) -> Float[Array, "B N D"]:
+    own: Any = None,
+  ) -> Float[Array, "B N D"] | tuple[Float[Array, "B N D"], Any]:
     """Each of the branches is dropped, a row at a time, with probability `drop`.
 
-    `where` is what `mix` needs to know of the tokens; here all of them meet.
+    `where` is what `mix` needs to know of the tokens, `own` what only this layer does; here all
+    tokens meet. A block that has its `own` gives the tokens and what `mix` has found by the way.
     """
-    tokens = self.mix(tokens, drop, keys, where)
+    tokens, found = self.mix(tokens, drop, keys, where, own)
     hidden = norm(self.norm_eps, self.dtype, "mlp_norm")(tokens)
     hidden = Mlp(self.mlp, self.dtype, self.activation, self.lora, name="mlp")(hidden)
     if self.adapter:
       hidden = Adapter(self.adapter, self.dtype, name="adapter")(hidden)
-    return tokens + drop_path(hidden, drop, keys, "mlp")
+    tokens = tokens + drop_path(self.scaled("mlp", hidden), drop, keys, "mlp")
+    return tokens if own is None else (tokens, found)
 
   @nn.nowrap
-  def mix(self, tokens, drop, keys, where):
-    """The part of a block in which tokens meet."""
-    del where
-    return tokens + drop_path(self.attended("attention", tokens), drop, keys, "attention")
+  def mix(self, tokens, drop, keys, where, own):
+    """The part of a block in which tokens meet: (tokens, what is found by the way)."""
+    del where, own
+    return tokens + drop_path(self.attended("attention", tokens), drop, keys, "attention"), None
 
   @nn.nowrap
   def attended(self, name: str, tokens: Float[Array, "B N D"], meet: Callable = attend):
     """attention(norm x), its parameters under `<name>_norm` and `name`."""
     normed = norm(self.norm_eps, self.dtype, f"{name}_norm")(tokens)
-    return Attention(self.heads, self.dtype, self.attention, self.lora, meet, name=name)(normed)
+    mixed = Attention(self.heads, self.dtype, self.attention, self.lora, meet, name=name)(normed)
+    return self.scaled(name, mixed)
+
+  @nn.nowrap
+  def scaled(self, name: str, branch: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """A branch times `<name>_scale`, where the block has layer scale."""
+    if not self.layer_scale:
+      return branch
+    first = nn.initializers.constant(self.layer_scale)
+    return branch * self.param(f"{name}_scale", first, branch.shape[-1:]).astype(branch.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +238,22 @@ class Stack:
       return self._run(params, tokens, None, where, (layers,))
     return self._in_groups((params, layers), tokens, where, between)
 
+  def apply_part(
+    self,
+    params: Any,
+    tokens: Float[Array, "B N D"],
+    start: int,
+    stop: int,
+    layers: Any = None,
+    keys: Key[Array, "B"] | None = None,
+    where: Any = None,
+  ) -> tuple[Float[Array, "B N D"], Any]:
+    """Runs the layers [start, stop) of all `params`: of networks whose tokens change on the way.
+
+    `layers`, if given, is a tree of [stop - start, ...] leaves, and comes back as in `apply_with`.
+    """
+    return self._run(params, tokens, keys, where, () if layers is None else (layers,), start, stop)
+
   def _in_groups(self, stacked, tokens, where, between):
     """Scans groups of `every` blocks; those that are left over are a last, shorter group."""
     every, whole = between.every, self.depth // between.every
@@ -245,14 +275,15 @@ class Stack:
     tokens, rest = group(tokens, (own, jax.tree.map(last, stacked)))
     return tokens, jax.tree.map(lambda *parts: jnp.concatenate(parts), found, rest)
 
-  def _run(self, params, tokens, keys, where, layers):
+  def _run(self, params, tokens, keys, where, layers, start=0, stop=None):
     if self.execution.drop_path == 0.0:
       keys = None
     index = jnp.arange(self.depth)
     rates = jnp.linspace(0.0, self.execution.drop_path, self.depth)
     more = []
-    for segment in self.segments():
-      of = _cut((params, index, rates, layers), segment)
+    for segment in self.segments(start, stop):
+      own = _cut(layers, segment.start - start, segment.stop - start)
+      of = (*_cut((params, index, rates), segment.start, segment.stop), own)
       if not segment.trained:
         of, tokens = jax.lax.stop_gradient((of, tokens))
       tokens, found = self._scan(segment, of, tokens, keys, where)
@@ -260,10 +291,11 @@ class Stack:
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *more) if more else None
     return tokens, joined
 
-  def segments(self) -> list[Segment]:
-    """The runs of equal layers, cut at the first trained one."""
-    cut = min(self.execution.first_trained, self.depth)
-    runs = (Segment(0, cut, "none", False), Segment(cut, self.depth, self.execution.remat, True))
+  def segments(self, start: int = 0, stop: int | None = None) -> list[Segment]:
+    """The runs of equal layers from `start` to `stop`, cut at the first trained one."""
+    stop = self.depth if stop is None else stop
+    cut = min(max(self.execution.first_trained, start), stop)
+    runs = (Segment(start, cut, "none", False), Segment(cut, stop, self.execution.remat, True))
     return [run for run in runs if run.start < run.stop]
 
   def _scan(self, segment, layers, tokens, keys, where):
@@ -317,8 +349,8 @@ def dense(width: int, dtype: str, name: str, use_bias: bool = True) -> nn.Dense:
   return nn.Dense(width, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
 
 
-def _cut(stacked: Any, segment: Segment) -> Any:
-  return jax.tree.map(lambda leaf: leaf[segment.start : segment.stop], stacked)
+def _cut(stacked: Any, start: int, stop: int) -> Any:
+  return jax.tree.map(lambda leaf: leaf[start:stop], stacked)
 
 
 def _remat(name: str) -> Callable:

@@ -95,8 +95,9 @@ class FactorisedBlock(Block):
   """
 
   @nn.nowrap
-  def mix(self, tokens, drop, keys, where):
+  def mix(self, tokens, drop, keys, where, own):
     """Space, then time; the paper does not say in which order."""
+    del own
     if where is None:  # parameters are drawn from a token that lies nowhere
       within_frames = within_sites = attend
     else:
@@ -107,4 +108,4 @@ class FactorisedBlock(Block):
     gate = self.param("gate", nn.initializers.zeros_init(), ())
     temporal = self.attended("temporal", tokens, within_sites)
     temporal = jnp.tanh(gate).astype(temporal.dtype) * temporal
-    return tokens + drop_path(temporal, drop, keys, "temporal")
+    return tokens + drop_path(temporal, drop, keys, "temporal"), None

@@ -111,7 +111,7 @@ class ClassifyStage(Stage):
     kept = selection.tube(row_keys(rng, "drop", rows), self.layout, self._kept_per_frame)
     patches = gather_tubelets(clip["video"], self.layout, kept)
     keys = row_keys(rng, "path", rows) if self.config.drop_path else None
-    logits = self.model.apply({"params": params}, patches, kept, keys)
+    logits = self.model.apply({"params": params}, patches, kept, keys, rng)
     weight = clip["valid"].astype(jnp.float32)
     losses = {n: optax.softmax_cross_entropy(logits[n], targets[n]) for n in self.heads}
     hits = {n: jnp.argmax(logits[n], -1) == jnp.argmax(targets[n], -1) for n in self.heads}

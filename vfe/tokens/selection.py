@@ -39,7 +39,7 @@ def everything(batch: int, n: int) -> Int32[Array, "B N"]:
 def random(keys: Key[Array, "B"], n: int, keep: int) -> Int32[Array, "B K"]:
   """`keep` of n tokens, every subset equally likely."""
   _check(keep, n)
-  return _largest(_noise(keys, n), keep)
+  return largest(_noise(keys, n), keep)
 
 
 def tube(keys: Key[Array, "B"], layout: Layout, keep_per_frame: int) -> Int32[Array, "B K"]:
@@ -87,7 +87,12 @@ def top_and_random(
   best = jax.lax.top_k(jax.lax.stop_gradient(importance), top)[1]
   rows = jnp.arange(len(best))[:, None]
   # Noise lies in [0, 1): those in the top come before all others, whatever their noise.
-  return _largest(_noise(keys, n).at[rows, best].set(1.0), top + random)
+  return largest(_noise(keys, n).at[rows, best].set(1.0), top + random)
+
+
+def largest(scores: Float[Array, "B N"], k: int) -> Int32[Array, "B K"]:
+  """The k tokens of the largest scores; of equal ones the earlier."""
+  return jnp.sort(jax.lax.top_k(scores, k)[1].astype(jnp.int32), axis=1)
 
 
 def contains(selection: Int[Array, "B K"], asked: Int[Array, "B M"], n: int) -> Bool[Array, "B M"]:
@@ -115,10 +120,6 @@ def scatter_tokens(
 
 def _noise(keys: Key[Array, "B"], n: int) -> Float[Array, "B N"]:
   return jax.vmap(lambda key: jax.random.uniform(key, (n,)))(keys)
-
-
-def _largest(scores: Float[Array, "B N"], k: int) -> Int32[Array, "B K"]:
-  return jnp.sort(jax.lax.top_k(scores, k)[1].astype(jnp.int32), axis=1)
 
 
 def _check(keep: int, n: int):

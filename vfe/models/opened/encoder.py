@@ -150,7 +150,7 @@ class Encoder:
 
   def _pool(self, params, video, selection):
     tokens = self._tokens(params, video, selection)
-    classes = tokens.shape[1] - selection.shape[1]
+    classes = self.config.classes()
     if self.kind != "classifier":
       return tokens[:, classes:].astype(jnp.float32).mean(1)
     pool = classifier.POOLS[self.model["pool"]](self.config, self.dtype, classes)
