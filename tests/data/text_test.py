@@ -8,7 +8,7 @@ import pytest
 from vfe.data import text
 from vfe.data.record import VideoRecord
 from vfe.data.sources import ListedSource
-from vfe.data.text import Text, Tokenizer, captions_of, most_captions, train_vocabulary
+from vfe.data.text import Text, Tokenizer, captions_of, cleaned, most_captions, train_vocabulary
 from vfe.data.wordpiece import SPECIAL
 from vfe.errors import UserError
 
@@ -35,6 +35,30 @@ def test_a_text_is_framed_cut_and_padded(vocabulary):
   assert ids[0, 3] == ids[1, 5] == ids[2, 1] == sep
   np.testing.assert_array_equal(ids[0, 1:3], ids[1, 1:3])
   assert not ids[~mask].any()
+
+
+def test_cleaned_texts_are_bare_words_in_lower_case():
+  assert cleaned("#C C picks a bag of clothes from the floor") == (
+    "c c picks a bag of clothes from the floor"
+  )
+  assert cleaned(" O'Neil's  T-shirt/vest: \"red\" (new)*;\n~5, ok?! ") == (
+    "oneils t shirt vest red new 5 ok"
+  )
+  assert cleaned("Über <b> & [c] 50%_") == "über <b> & [c] 50%_"
+  assert cleaned("?!") == ""
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_only_what_becomes_ids_is_cleaned(vocabulary, training):
+  said = record(caption="#The RED-ball, (is) pushed!")
+  row = lambda clean, it: Text(vocabulary, 16, clean=clean).row(
+    it, np.random.default_rng(0) if training else None
+  )
+  plain = row(False, record(caption="the red ball is pushed"))
+  for name, array in row(True, said).items():
+    np.testing.assert_array_equal(array, plain[name])
+  assert (row(False, said)["ids"] != plain["ids"]).any()
+  assert captions_of(said, "caption") == ("#The RED-ball, (is) pushed!",)
 
 
 def test_a_tokenizer_pickles_as_its_path(vocabulary):

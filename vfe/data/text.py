@@ -23,12 +23,13 @@ from vfe.data.wordpiece import tokenizer, train_vocabulary
 from vfe.errors import UserError
 
 __all__ = [
-  "Arrays", "Text", "Tokenizer", "caption_of", "captions_of", "most_captions", "to_json",
+  "Arrays", "Text", "Tokenizer", "caption_of", "captions_of", "cleaned", "most_captions", "to_json",
   "train_vocabulary", "vocabulary_digest",
 ]
 
 _FILES = ("tokenizer.json", "vocab.txt")  # the first of them that a folder has
 _NEEDED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_CLEAN = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 
 # The arrays of a row of text: their types and shapes by name.
 Arrays = dict[str, tuple[type[np.generic], tuple[int, ...]]]
@@ -43,12 +44,14 @@ class Text:
     length: L, tokens of a text with [CLS] and [SEP]; longer ones are cut, shorter ones padded.
     key: of the record's text: a caption or a list of captions.
     captions: C of a row at evaluation; a record's further ones are left out.
+    clean: ids are of the `cleaned` text; records, and what files and errors show, keep theirs.
   """
 
   vocabulary: str
   length: int
   key: str = "caption"
   captions: int = 1
+  clean: bool = False
 
   def __post_init__(self):
     if self.length < 3:
@@ -77,7 +80,7 @@ class Text:
     training = rng is not None
     shapes = self.arrays(training)
     said = [caption_of(record, self.key, rng)] if training else captions_of(record, self.key)
-    found = Tokenizer(self.vocabulary, self.length)(said[: self.captions])
+    found = Tokenizer(self.vocabulary, self.length, self.clean)(said[: self.captions])
     row = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
     for name, words in zip(("ids", "mask"), found, strict=True):
       row[name].reshape(-1, self.length)[: len(words)] = words
@@ -108,6 +111,14 @@ def caption_of(record: VideoRecord, key: str, rng: np.random.Generator) -> str:
   return captions[int(rng.integers(len(captions)))]
 
 
+def cleaned(text: str) -> str:
+  """Lower-case words without punctuation: "#C C picks up a T-shirt." is "c c picks up a t shirt".
+
+  As SViTT cleans its texts (`pre_text` of Singularity): other signs stay.
+  """
+  return " ".join(text.lower().translate(_CLEAN).split())
+
+
 def most_captions(source: Source, key: str) -> int:
   """The most captions that a record of the source has; 0 where none has any."""
   return max((len(captions_of(source[i], key)) for i in range(len(source))), default=0)
@@ -117,11 +128,11 @@ class Tokenizer:
   """Texts as ids of fixed length. Pickles as its path; the vocabulary is read once a process.
 
   Attributes:
-    vocabulary, length: as in `Text`.
+    vocabulary, length, clean: as in `Text`.
   """
 
-  def __init__(self, vocabulary: str, length: int):
-    self.vocabulary, self.length = vocabulary, length
+  def __init__(self, vocabulary: str, length: int, clean: bool = False):
+    self.vocabulary, self.length, self.clean = vocabulary, length, clean
     _load(vocabulary)
 
   @property
@@ -137,6 +148,7 @@ class Tokenizer:
     ids = np.zeros((len(texts), self.length), np.int32)
     mask = np.zeros((len(texts), self.length), bool)
     for row, text in enumerate(texts):
+      text = cleaned(text) if self.clean else text
       words = loaded.tokenizer.encode(text, add_special_tokens=False).ids[: self.length - 2]
       framed = [loaded.cls, *words, loaded.sep]
       ids[row, : len(framed)], mask[row, : len(framed)] = framed, True
