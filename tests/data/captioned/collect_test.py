@@ -117,6 +117,8 @@ def test_every_data_set_is_a_source_that_tells_a_stranger_what_it_wants(source, 
     ("video_cc_public.csv", "videocc3m"),
     ("raw_caption.json", "howto100m"),
     ("captions_msvd.json.gz", "msvd"),
+    ("test_data.json", "didemo"),
+    ("something-something-v2-validation.json", "ssv2"),
   ],
 )
 def test_a_folder_is_known_by_its_official_files(make, file, source):

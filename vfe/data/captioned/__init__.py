@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 
 from vfe.data.captioned.activitynet import list_activitynet
 from vfe.data.captioned.charades_ego import list_charades_ego
+from vfe.data.captioned.didemo import list_didemo
 from vfe.data.captioned.epic_kitchens import list_epic_kitchens
 from vfe.data.captioned.howto100m import list_howto100m
 from vfe.data.captioned.msrvtt import list_msrvtt
 from vfe.data.captioned.msvd import list_msvd
+from vfe.data.captioned.ssv2 import list_ssv2
 from vfe.data.captioned.vatex import list_vatex
 from vfe.data.captioned.videocc3m import list_videocc3m
 from vfe.data.captioned.youcook2 import list_youcook2
@@ -32,4 +34,6 @@ READERS: Mapping[str, Callable[[str, str | None], Listing]] = {
   "msvd": list_msvd,
   "epic_kitchens": list_epic_kitchens,
   "charades_ego": list_charades_ego,
+  "didemo": list_didemo,
+  "ssv2": list_ssv2,
 }
