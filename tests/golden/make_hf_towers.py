@@ -1,6 +1,7 @@
 """Makes tests/golden/hf_towers: small models of transformers' own making, and what it computes.
 
-    python tests/golden/make_hf_towers.py    # where torch and transformers are
+    python tests/golden/make_hf_towers.py           # where torch and transformers are
+    python tests/golden/make_hf_towers.py beit bert # these only
 
 One folder a model, as save_pretrained writes it, and beside it an .npz with inputs and outputs.
 All parameters are stirred, so that a forgotten bias or norm shows. The arrays kept here are of
@@ -10,6 +11,7 @@ transformers 5.23.0 and torch 2.13.0 (CPU, float32).
 import json
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 
@@ -18,6 +20,7 @@ SHAPE = dict(
   hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40,
 )  # fmt: skip
 IMAGE = dict(image_size=16, patch_size=4)
+BEIT = dict(image_size=32, patch_size=8, vocab_size=20, use_relative_position_bias=True)
 HALF = ([0.5] * 3, [0.5] * 3)
 CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -60,7 +63,24 @@ def bert(transformers, torch):
   )
   model = stirred(transformers.BertForPreTraining(config))
   ids, mask = (torch.from_numpy(of.astype(np.int64)) for of in texts())
-  return model, dict(tokens=model.bert(ids, attention_mask=mask).last_hidden_state)
+  words = model(ids, attention_mask=mask).prediction_logits
+  return model, dict(tokens=model.bert(ids, attention_mask=mask).last_hidden_state, words=words)
+
+
+def beit(transformers, torch):
+  """Of 4 x 4 patches, 49 offsets. Beside it a token of masked patches, and a norm of the head's."""
+  fields = dict(BEIT, use_mask_token=True, use_mean_pooling=False)
+  config = transformers.BeitConfig(**SHAPE, **fields)
+  model = stirred(transformers.BeitForMaskedImageModeling(config))
+  return model, dict(tokens=model.beit(pixels(*HALF, size=32)[:, 0]).last_hidden_state)
+
+
+def beit_mean(transformers, torch):
+  """With a norm of the patches' mean instead of one of all tokens, and no layer scales."""
+  config = transformers.BeitConfig(**SHAPE, **BEIT, layer_scale_init_value=0.0)
+  model = stirred(transformers.BeitForImageClassification(config))
+  found = model.beit(pixels(*HALF, size=32)[:, 0])
+  return model, dict(tokens=found.last_hidden_state, pooled=found.pooler_output)
 
 
 def vit(transformers, torch):
@@ -100,24 +120,35 @@ def vivit(transformers, torch):
   return model, dict(tokens=model.vivit(pixels(*HALF, frames=4)).last_hidden_state)
 
 
+MAKERS = (beit, beit_mean, bert, clip, siglip, vit, vit_imagenet, vivit)
+
+
 def main():
   import torch
   import transformers
 
-  shutil.rmtree(HERE, ignore_errors=True)
-  for make in (bert, vit, vit_imagenet, clip, siglip, vivit):
+  for make in MAKERS:
     name = make.__name__
+    if sys.argv[1:] and name not in sys.argv[1:]:
+      continue
+    shutil.rmtree(HERE / name, ignore_errors=True)
+    torch.manual_seed(0)
     with torch.no_grad():
       model, outputs = make(transformers, torch)
     shards = {"max_shard_size": "20KB"} if name == "vit_imagenet" else {}
     model.save_pretrained(HERE / name, **shards)
     arrays = {key: value.numpy() for key, value in outputs.items()}
     np.savez_compressed(HERE / f"{name}.npz", **arrays)
-  processor = dict(
+    if name == "vit_imagenet":
+      _write_processor(HERE / name)
+
+
+def _write_processor(folder: pathlib.Path):
+  said = dict(
     image_processor_type="ViTImageProcessor", do_rescale=True, rescale_factor=1 / 255,
     do_normalize=True, image_mean=IMAGENET[0], image_std=IMAGENET[1],
   )  # fmt: skip
-  (HERE / "vit_imagenet" / "preprocessor_config.json").write_text(json.dumps(processor) + "\n")
+  (folder / "preprocessor_config.json").write_text(json.dumps(said) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from vfe.errors import UserError
-from vfe.interop import bert, clip, siglip, towers, vit, vivit
+from vfe.interop import beit, bert, clip, siglip, towers, vit, vivit
 from vfe.models import pretrained
 from vfe.models.vivit import PIXELS, Encoder, EncoderConfig
 from vfe.nn.blocks import ACTIVATIONS
@@ -22,27 +22,60 @@ TOWERS = GOLDEN / "hf_towers"
 CASE = runpy.run_path(str(GOLDEN / "make_hf_towers.py"))
 READERS = {
   "vit": vit, "vit_imagenet": vit, "clip": clip, "siglip": siglip, "vivit": vivit, "bert": bert,
+  "beit": beit, "beit_mean": beit,
 }  # fmt: skip
+SIZES = {"siglip": 18, "beit": 32, "beit_mean": 32}  # 16 of the others
 
 
 def encoded(name):
-  """Our tokens of the video that transformers saw."""
+  """Our tokens of the video that transformers saw, and the parameters."""
   _, model, params = READERS[name].read_export(TOWERS / name)
   config = EncoderConfig.from_dict(model["encoder"])
-  video = CASE["video"](config.frames, 18 if name == "siglip" else 16)
+  video = CASE["video"](config.frames, SIZES.get(name, 16))
   patches = tubelets(jnp.asarray(video[:, :, : config.size, : config.size]), config.layout)
   run = jax.jit(Encoder(config).apply)
-  return np.asarray(run({"params": params["encoder"]}, patches, everything(2, config.layout.size)))
+  tokens = run({"params": params["encoder"]}, patches, everything(2, config.layout.size))
+  return np.asarray(tokens), params
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_imagenet", "clip", "siglip", "vivit"])
+def normed(x, norm, eps=1e-12):
+  x = x - x.mean(-1, keepdims=True)
+  return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + eps) * norm["scale"] + norm["bias"]
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "bert"])
 def test_tokens_are_those_of_transformers(name):
   """vit_imagenet: from several files, without biases, pixels as its image processor has them."""
   golden = np.load(TOWERS / f"{name}.npz")
-  tokens = encoded(name)
+  tokens, params = encoded(name)
   np.testing.assert_allclose(tokens, golden["tokens"], atol=1e-4, rtol=1e-4)
   if "pooled" in golden:
-    np.testing.assert_allclose(tokens[:, 0], golden["pooled"], atol=1e-4, rtol=1e-4)
+    is_mean = "pool_norm" in params
+    pooled = normed(tokens[:, 1:].mean(1), params["pool_norm"]) if is_mean else tokens[:, 0]
+    np.testing.assert_allclose(pooled, golden["pooled"], atol=1e-4, rtol=1e-4)
+
+
+def test_what_of_beit_is_a_parameter():
+  """Of a model without layer scales there are none; of the mean's norm, none of the tokens'."""
+  _, model, params = beit.read_export(TOWERS / "beit")
+  blocks = params["encoder"]["blocks"]
+  assert blocks["relative"].shape == (2, 7 * 7 + 3, 2)
+  assert blocks["attention_scale"].shape == blocks["mlp_scale"].shape == (2, 24)
+  assert model["encoder"]["layer_scale"] == 0.1 and "pool_norm" not in params
+  _, model, params = beit.read_export(TOWERS / "beit_mean")
+  assert model["encoder"]["layer_scale"] == 0 and "norm" not in params["encoder"]
+  assert not {"attention_scale", "mlp_scale"} & params["encoder"]["blocks"].keys()
+
+
+def test_logits_of_words_are_those_of_transformers():
+  """BERT's head of masked words, from transformers' own tokens."""
+  golden, mask = np.load(TOWERS / "bert.npz"), CASE["texts"]()[1]
+  _, _, params = bert.read_export(TOWERS / "bert")
+  head = params["head"]
+  x = golden["tokens"] @ head["transform"]["kernel"] + head["transform"]["bias"]
+  x = normed(np.asarray(ACTIVATIONS["gelu"](x)), head["norm"])
+  words = x @ params["text"]["word"]["embedding"].T + head["bias"]
+  np.testing.assert_allclose(words[mask], golden["words"][mask], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -88,11 +121,15 @@ def below(prefix):
     ("vivit", without("vivit.")),
     ("siglip", below("vision_model.")),
     ("bert", without("bert.")),
+    ("beit_mean", without("beit.")),
   ],
 )
 def test_a_model_alone_and_in_a_larger_one_are_the_same(tmp_path, name, tensors):
   reader, folder = READERS[name], change(name, tmp_path / "other", tensors)
-  assert same(reader.read_export(folder), reader.read_export(TOWERS / name))
+  whole = reader.read_export(TOWERS / name)
+  assert ("head" in whole[2]) == (name == "bert")
+  whole[2].pop("head", None)
+  assert same(reader.read_export(folder), whole)
 
 
 @pytest.mark.parametrize("prefix", ["", "vision_model."])
@@ -181,6 +218,10 @@ def test_names_are_those_of_the_encoder():
     ("vit", dict(model_type="bert"), "model_type is 'bert'; give the folder of a 'vit' model"),
     ("vit", dict(num_hidden_layers=3), "no tensor vit.encoder.layer.2.layernorm_before.weight"),
     ("vit", dict(image_size=32), r"position_embeddings has shape \[1, 17, 24\]"),
+    ("beit", dict(use_relative_position_bias=False), "use_relative_position_bias false is not"),
+    ("beit", dict(use_shared_relative_position_bias=True), "use_shared_relative_position_bias t"),
+    ("beit", dict(use_absolute_position_embeddings=True), "use_absolute_position_embeddings tr"),
+    ("beit", dict(image_size=64), r"position_bias_table has shape \[52, 2\]"),
     ("vivit", dict(tubelet_size=[2, 4, 8]), "patches of 4x8, not square"),
     ("vivit", dict(num_frames=5), "num_frames 5 with tubelets of 2 frames"),
     ("clip", dict(model_type="siglip"), "'siglip'; give the folder of a 'clip' or 'clip_vision_"),
@@ -188,6 +229,7 @@ def test_names_are_those_of_the_encoder():
     ("siglip", dict(num_channels=4), "num_channels 4"),
     ("bert", dict(position_embedding_type="relative_key"), "position_embedding_type 'relative"),
     ("bert", dict(is_decoder=True), "is_decoder True"),
+    ("bert", dict(tie_word_embeddings=False), "tie_word_embeddings false"),
     ("bert", dict(vocab_size=60), r"word_embeddings.weight has shape \[50, 24\]"),
   ],
 )
@@ -203,12 +245,15 @@ def written(name, folder):
   return load_file(folder / "model.safetensors"), params
 
 
-@pytest.mark.parametrize("name", ["vit", "vivit", "bert"])
+@pytest.mark.parametrize("name", ["vit", "vivit", "bert", "beit", "beit_mean"])
 def test_what_is_written_are_their_tensors(tmp_path, name):
-  """All but pooler and heads. The class token holds its position, biases on keys are 0."""
+  """All but linear poolers and heads, of which BERT's of masked words stays. The class token holds
+  its position, biases on keys are 0."""
   ours, _ = written(name, tmp_path / "ours")
-  part = without(f"{name}.")(load_file(TOWERS / name / "model.safetensors"))
-  theirs = {n: array for n, array in part.items() if not n.startswith("pooler")}
+  whole = load_file(TOWERS / name / "model.safetensors")
+  part = whole if name == "bert" else without(name.removesuffix("_mean") + ".")(whole)
+  left = ("pooler.dense", "seq_relationship", "mask_token")
+  theirs = {n: array for n, array in part.items() if not any(word in n for word in left)}
   assert ours.keys() == theirs.keys()
   moved = ("key.bias", "cls_token", "position_embeddings")
   for tensor, array in theirs.items():
@@ -218,7 +263,7 @@ def test_what_is_written_are_their_tensors(tmp_path, name):
   assert not any(array.any() for n, array in ours.items() if n.endswith("key.bias"))
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_imagenet", "vivit", "bert"])
+@pytest.mark.parametrize("name", ["vit", "vit_imagenet", "vivit", "bert", "beit", "beit_mean"])
 def test_what_is_written_reads_the_same(tmp_path, name):
   _, before = written(name, tmp_path / "ours")
   _, model, after = READERS[name].read_export(tmp_path / "ours")
@@ -239,12 +284,31 @@ def test_what_is_written_reads_the_same(tmp_path, name):
     ("clip", vit, "transformers' ViT has no pre_norm True"),
     ("siglip", vit, "transformers' ViT has no encoder without a class token"),
     ("vivit", vit, "transformers' ViT has no clips of 4 frames"),
+    ("vivit", beit, "transformers' BEiT has no positions 'learned'"),
   ],
 )
 def test_what_transformers_does_not_have_is_not_written(tmp_path, name, writer, message):
   _, model, params = READERS[name].read_export(TOWERS / name)
   with pytest.raises(UserError, match=message):
     writer.write_export(tmp_path / "never", model, params)
+  assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    (dict(frames=4), "clips of 4 frames"),
+    (dict(pruning=dict(after=[1], keep=0.5, by="random")), "pruning {'after'"),
+    (dict(cls=False), "cls False"),
+    ({}, "norm of the tokens and one of their mean"),
+  ],
+)
+def test_beits_that_transformers_does_not_have_are_not_written(tmp_path, fields, message):
+  _, model, params = beit.read_export(TOWERS / "beit")
+  model = {"encoder": model["encoder"] | fields}
+  params |= {} if fields else {"pool_norm": params["encoder"]["norm"]}
+  with pytest.raises(UserError, match=message):
+    beit.write_export(tmp_path / "never", model, params)
   assert not (tmp_path / "never").exists()
 
 

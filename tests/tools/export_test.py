@@ -59,7 +59,13 @@ def test_a_hugging_face_folder_goes_through_unchanged(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "name, architecture", [("vit", "ViTModel"), ("vivit", "VivitModel"), ("bert", "BertModel")]
+  "name, architecture",
+  [
+    ("vit", "ViTModel"),
+    ("vivit", "VivitModel"),
+    ("beit_mean", "BeitModel"),
+    ("bert", "BertForMaskedLM"),
+  ],
 )
 def test_other_models_become_folders_that_read_the_same(tmp_path, name, architecture, capsys):
   """Pixels too, by the image processor beside them."""

@@ -1,7 +1,8 @@
 """Hugging Face BERT folders: BertModel, BertForMaskedLM, BertForPreTraining and the like.
 
-The pooler and the heads are left out; a BertModel is what is written. The first checkpoints call a
-norm's scale and bias gamma and beta: both are read.
+The pooler and the heads are left out, but for the head of masked words, where there is one. What is
+written is a BertModel, or with that head a BertForMaskedLM. The first checkpoints call a norm's
+scale and bias gamma and beta: both are read.
 """
 
 import pathlib
@@ -35,6 +36,15 @@ BLOCK = (
   ("output.LayerNorm.weight", "mlp_norm/scale", "d"),
   ("output.LayerNorm.bias", "mlp_norm/bias", "d"),
 )
+HEAD = (
+  ("transform.dense.weight", "transform/kernel", "dd"),
+  ("transform.dense.bias", "transform/bias", "d"),
+  ("transform.LayerNorm.weight", "norm/scale", "d"),
+  ("transform.LayerNorm.bias", "norm/bias", "d"),
+  ("bias", "bias", "v"),
+)
+PART, HEAD_PART = "bert.", "cls.predictions."
+BARE, HEADED = "BertModel", "BertForMaskedLM"
 FIRST_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 VOCABULARIES = ("tokenizer.json", "vocab.txt")
 
@@ -43,6 +53,7 @@ DEFAULTS = dict(
   vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
   intermediate_size=3072, hidden_act="gelu", max_position_embeddings=512, type_vocab_size=2,
   layer_norm_eps=1e-12, position_embedding_type="absolute", is_decoder=False,
+  tie_word_embeddings=True,
 )  # fmt: skip
 
 
@@ -51,19 +62,23 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
 
   model["text"] has the fields of `vfe.models.text.TextConfig`; model["vocabulary"] is the absolute
   path of the folder's tokenizer.json or else vocab.txt, None where it has neither. params are numpy
-  float32, those of `vfe.models.text.TextEncoder` under "text".
+  float32, those of `vfe.models.text.TextEncoder` under "text", and where the folder has a head of
+  masked words it is under "head": a word's logit is norm(activation(transform(token))) times its
+  embedding, plus its bias.
 
   Raises:
     UserError: a file, tensor or shape is missing or wrong, or it is a BERT we have no model for.
   """
   folder = pathlib.Path(folder).absolute()
   config = DEFAULTS | read_config(folder, "bert")
-  kind = config["position_embedding_type"]
+  kind, weights = config["position_embedding_type"], Weights(folder)
+  has_head = any(name.startswith(HEAD_PART) for name in weights.names)
   towers.refuse(
     folder,
     {
       f"position_embedding_type {kind!r}": kind != "absolute",
       f"is_decoder {config['is_decoder']}": config["is_decoder"],
+      "tie_word_embeddings false": has_head and not config["tie_word_embeddings"],
     },
   )
   model = {
@@ -79,22 +94,26 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   }
   found = [str(folder / name) for name in VOCABULARIES if (folder / name).is_file()]
   about = {"text": model, "vocabulary": found[0] if found else None}
-  return "text", about, {"text": _parameters(Weights(folder), model)}
+  return "text", about, _parameters(weights, model, has_head)
 
 
 def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) -> None:
-  """Writes model["text"] and params["text"] as a BertModel without its pooler.
+  """Writes model["text"] and params["text"] as a BertModel without its pooler, or with
+  params["head"] as a BertForMaskedLM.
 
   Raises:
     UserError: the folder holds a model already.
   """
-  model, params = model["text"], params["text"]
+  model, text, has_head = model["text"], params["text"], "head" in params
   sizes, depth = _sizes(model), model["depth"]
-  layer, keys = "encoder.layer.{}.", "attention.self.key.bias"
-  tensors = towers.their_tensors(params, EMBED, sizes, "")
-  tensors |= towers.their_layers(params["blocks"], BLOCK, keys, sizes, layer, depth)
+  part = PART if has_head else ""
+  layer, keys = part + "encoder.layer.{}.", "attention.self.key.bias"
+  tensors = towers.their_tensors(text, EMBED, sizes, part)
+  tensors |= towers.their_layers(text["blocks"], BLOCK, keys, sizes, layer, depth)
+  if has_head:
+    tensors |= towers.their_tensors(params["head"], HEAD, sizes, HEAD_PART)
   config = {
-    "architectures": ["BertModel"],
+    "architectures": [HEADED if has_head else BARE],
     "model_type": "bert",
     "dtype": "float32",
     "vocab_size": model["vocabulary"],
@@ -111,14 +130,19 @@ def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) ->
   safetensors.write(folder, config, tensors)
 
 
-def _parameters(weights: Weights, model: dict[str, Any]) -> dict[str, Any]:
-  part = towers.prefix(weights, "bert.")
+def _parameters(weights: Weights, model: dict[str, Any], has_head: bool) -> dict[str, Any]:
+  part = towers.prefix(weights, PART)
   first = any(name.endswith(".gamma") for name in weights.names)
-  embed, block = ((_first_names(table) if first else table) for table in (EMBED, BLOCK))
+  embed, block, head = (
+    (_first_names(table) if first else table) for table in (EMBED, BLOCK, HEAD)
+  )
   sizes = _sizes(model)
-  params = towers.tensors(weights, embed, sizes, part)
+  text = towers.tensors(weights, embed, sizes, part)
   layer = part + "encoder.layer.{}."
-  return params | {"blocks": towers.layers(weights, block, sizes, layer, model["depth"])}
+  text["blocks"] = towers.layers(weights, block, sizes, layer, model["depth"])
+  if not has_head:
+    return {"text": text}
+  return {"text": text, "head": towers.tensors(weights, head, sizes, HEAD_PART)}
 
 
 def _sizes(model: Mapping[str, Any]) -> dict[str, int]:

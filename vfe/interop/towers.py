@@ -90,17 +90,18 @@ def their_tensors(
 def their_layers(
   params: Mapping[str, Any],
   table: Table,
-  keys: str,
+  keys: str | None,
   sizes: Mapping[str, int],
   prefix: str,
   depth: int,
 ) -> dict[str, Float[np.ndarray, "..."]]:
-  """The inverse of `layers`; `keys` is what they call the biases on keys."""
+  """The inverse of `layers`; `keys` is what they call the biases on keys, if they have any."""
   named = {}
   for i in range(depth):
     layer = _layer(params, i)
     named |= their_tensors(layer, table, sizes, prefix.format(i))
-    named[prefix.format(i) + keys] = np.zeros(sizes["d"], np.float32)
+    if keys is not None:
+      named[prefix.format(i) + keys] = np.zeros(sizes["d"], np.float32)
   return named
 
 

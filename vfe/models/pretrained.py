@@ -6,7 +6,7 @@ import pathlib
 
 from vfe.config import nearest
 from vfe.errors import UserError
-from vfe.interop import bert, clip, language_model, resnet, siglip, videomae, vit, vivit
+from vfe.interop import beit, bert, clip, language_model, resnet, siglip, videomae, vit, vivit
 from vfe.learn import exports
 from vfe.learn.exports import Export
 from vfe.models.opened.captioner import Captioner
@@ -17,6 +17,7 @@ from vfe.models.opened.text import TextEncoder
 from vfe.models.opened.tokenizer import Tokenizer
 
 HUGGING_FACE = {  # by model_type
+  "beit": beit.read_export,
   "bert": bert.read_export,
   "clip": clip.read_export,
   "clip_vision_model": clip.read_export,
@@ -39,8 +40,8 @@ def load(
 
   Args:
     path: a finished stage's folder (`runs/x/pretrain`), an export (`runs/x/pretrain/export`), or
-      a local folder with config.json and model.safetensors of VideoMAE, ViT, ViViT, CLIP or SigLIP
-      (the vision tower), BERT, or a language model: Gemma 3 (text), Llama, Qwen3.
+      a local folder with config.json and model.safetensors of VideoMAE, ViT, ViViT, BEiT, CLIP or
+      SigLIP (the vision tower), BERT, or a language model: Gemma 3 (text), Llama, Qwen3.
     dtype: of activations and products; parameters and results are float32.
 
   Raises:

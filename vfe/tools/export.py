@@ -5,7 +5,8 @@
 An encoder becomes a VideoMAEModel, a pre-training on pixels a VideoMAEForPreTraining with its
 decoder, a classifier with one head and mean pooling a VideoMAEForVideoClassification. Of a
 pre-training on latents the encoder is written: VideoMAE's decoder predicts pixels. An encoder with
-learned positions and a class token becomes a ViTModel or a VivitModel, a text model a BertModel
+learned positions and a class token becomes a ViTModel or a VivitModel, one of images with relative
+positions a BeitModel, a text model a BertModel (with a head of masked words a BertForMaskedLM)
 beside its vocabulary. Of contrastive training both towers are written, into `vision` and `text`,
 and beside them projections.safetensors with what transformers have no model for: embeddings are
 pooled @ vision_projection and the mean of the words @ text_projection, brought to length 1.
@@ -22,7 +23,7 @@ import numpy as np
 
 from vfe.config import choose
 from vfe.errors import UserError
-from vfe.interop import bert, safetensors, videomae, vit, vivit
+from vfe.interop import beit, bert, safetensors, videomae, vit, vivit
 from vfe.learn.exports import Export
 from vfe.learn.paths import named_leaves
 from vfe.models import pretrained
@@ -32,6 +33,7 @@ from vfe.tools import cli
 
 PROCESSOR = "preprocessor_config.json"
 PROJECTIONS = "projections.safetensors"
+VITS = {"Beit": beit, "ViT": vit, "Vivit": vivit}  # by the beginning of transformers' names
 
 
 def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
@@ -50,7 +52,7 @@ def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) ->
     return _write_towers(export, out)
   if export.kind == "text":
     return _write_text(export, out)
-  if export.model["encoder"]["positions"] == "learned":
+  if export.model["encoder"]["positions"] in ("learned", "relative"):
     return _write_vit(export, out, encoder_only)
   return _write_videomae(export, out, encoder_only)
 
@@ -86,16 +88,19 @@ def _write_videomae(export: Export, out: pathlib.Path, encoder_only: bool) -> st
 
 
 def _write_vit(export: Export, out: pathlib.Path, encoder_only: bool) -> str:
+  encoder = export.model["encoder"]
+  family = "ViT" if encoder["frames"] == encoder["tubelet"][0] == 1 else "Vivit"
+  family = "Beit" if encoder["positions"] == "relative" else family
   if export.kind != "encoder" and not encoder_only:
     raise UserError(
-      f"{export.path} holds a {export.kind}, of which transformers' ViT has the encoder only; add "
-      "--encoder_only."
+      f"{export.path} holds a {export.kind}, of which transformers' {family} has the encoder only; "
+      "add --encoder_only."
     )
-  encoder = export.model["encoder"]
-  image = encoder["frames"] == encoder["tubelet"][0] == 1
-  (vit if image else vivit).write_export(out, export.model, export.params)
-  _write_processor(out, "ViTImageProcessor" if image else "VivitImageProcessor", encoder)
-  return _without_pooler(out, "ViTModel" if image else "VivitModel")
+  VITS[family].write_export(out, export.model, export.params)
+  _write_processor(out, f"{family}ImageProcessor", encoder)
+  if "pool_norm" in export.params:
+    return f"{out}: transformers.{family}Model.from_pretrained('{out}') loads it."
+  return _without_pooler(out, f"{family}Model")
 
 
 def _write_text(export: Export, out: pathlib.Path) -> str:
@@ -103,7 +108,9 @@ def _write_text(export: Export, out: pathlib.Path) -> str:
   vocabulary = export.model.get("vocabulary")
   if vocabulary and pathlib.Path(vocabulary).is_file():
     shutil.copy(vocabulary, out)
-  return _without_pooler(out, "BertModel")
+  if "head" in export.params:
+    return f"{out}: transformers.{bert.HEADED}.from_pretrained('{out}') loads it."
+  return _without_pooler(out, bert.BARE)
 
 
 def _without_pooler(out: pathlib.Path, architecture: str) -> str:
@@ -116,7 +123,7 @@ def _write_processor(out: pathlib.Path, kind: str, encoder: Mapping[str, Any]) -
   size = encoder["size"]
   mean, std = PIXELS[encoder.get("pixels", "imagenet")]
   crop = {"height": size, "width": size}
-  resize = {"size": crop} if kind == "ViTImageProcessor" else {
+  resize = {"size": crop} if kind in ("ViTImageProcessor", "BeitImageProcessor") else {
     "size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": crop,
   }  # fmt: skip
   said = {
