@@ -74,16 +74,11 @@ class TextEncoder(nn.Module):
       UserError: L is more than the positions.
     """
     config, run = self.config, self.execution
-    length = ids.shape[1]
-    if length > config.positions:
-      raise UserError(
-        f"texts of {length} words, but the text model has {config.positions} positions; "
-        "set data.text.length to no more."
-      )
+    check_length(ids.shape[1], config)
     init = nn.initializers.truncated_normal(0.02)
     table = lambda name, rows: self.param(name, init, (rows, config.width))
     words = nn.Embed(config.vocabulary, config.width, embedding_init=init, name="word")(ids)
-    tokens = words + table("position", config.positions)[:length] + table("type", config.types)[0]
+    tokens = words + table("position", config.positions)[: ids.shape[1]] + table("type", config.types)[0]
     tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
     block = PostNormBlock(
       config.heads, config.mlp, config.norm_eps, run.dtype, run.attention, config.activation,
@@ -91,6 +86,15 @@ class TextEncoder(nn.Module):
     )  # fmt: skip
     stack = Stack(block, config.width, config.depth, run)
     return stack.apply(self.param("blocks", stack.init), tokens, where=mask.astype(jnp.int32))
+
+
+def check_length(length: int, config: TextConfig) -> None:
+  """Raises UserError where texts are longer than the positions."""
+  if length > config.positions:
+    raise UserError(
+      f"texts of {length} words, but the text model has {config.positions} positions; "
+      "set data.text.length to no more."
+    )
 
 
 def mean_of_tokens(tokens: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B D"]:

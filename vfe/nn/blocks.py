@@ -338,7 +338,7 @@ def drop_path(
   return jnp.where(kept, branch / (1.0 - rate).astype(branch.dtype), 0)
 
 
-def norm(eps: float, dtype: str, name: str) -> nn.LayerNorm:
+def norm(eps: float, dtype: str, name: str | None = None) -> nn.LayerNorm:
   """Layer norm whose statistics are float32 and whose variance is not a difference of squares."""
   return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
 
