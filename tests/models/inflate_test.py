@@ -9,11 +9,15 @@ from vfe.errors import UserError
 from vfe.learn.paths import named_leaves
 from vfe.models.inflate import fitted, inflated, positions
 from vfe.models.vivit import Encoder, EncoderConfig
+from vfe.nn import relative
+from vfe.tokens.edges import Edges
 from vfe.tokens.selection import everything
 from vfe.tokens.tubelets import gather_tubelets
 
 IMAGE = EncoderConfig.of("test", 1, 16, (1, 8, 8), positions="learned", pixels="half")
 VIDEO = EncoderConfig.of("test", 8, 16, (2, 8, 8), positions="learned", pixels="half")
+BEIT = dataclasses.replace(IMAGE, positions="relative", layer_scale=0.1, final_norm=False)
+SVITT = dataclasses.replace(BEIT, frames=4, edges=Edges(1, 1, 4), final_norm=True)
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16, 3), np.uint8)
 
 
@@ -68,6 +72,63 @@ def test_central_inflation_sees_the_middle_frame_only(image, of_image):
   clip[:, 1::2] = PICTURES
   found = encode(VIDEO, begun(image, VIDEO, "central"), clip)
   np.testing.assert_allclose(found.reshape(2, 4, 4, -1), of_image[:, None].repeat(4, 1), atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def beit(image):
+  """An image encoder with relative positions, as BEiT's weights may be: without a norm at the end.
+  It has no class token, which would weigh less among the tokens of more frames."""
+  draw = np.random.default_rng(1).standard_normal
+  blocks = image["blocks"] | {
+    "relative": draw((3, relative.entries(BEIT.layout.grid), 2), np.float32),
+    "attention_scale": draw((3, BEIT.width), np.float32),
+    "mlp_scale": draw((3, BEIT.width), np.float32),
+  }
+  return {"embed": image["embed"], "blocks": blocks}
+
+
+def test_relative_positions_begin_blind_to_time(beit):
+  """The bias of two tokens is that of their places in the picture, whatever frames they are of."""
+  given = inflated(beit, BEIT, SVITT, place="here")["blocks"]["relative"]
+
+  def biases(layout, tables):
+    codes = relative.codes(layout.places(jnp.arange(layout.size)), layout.grid)
+    entries = relative.between(codes[:, None], codes[None], relative.entries(layout.grid))
+    return np.asarray(tables)[:, entries]
+
+  of_picture = biases(BEIT.layout, beit["blocks"]["relative"])
+  np.testing.assert_array_equal(biases(SVITT.layout, given), np.tile(of_picture, (1, 4, 4, 1)))
+  np.testing.assert_array_equal(given[:, -3:], beit["blocks"]["relative"][:, -3:])
+
+
+def test_a_still_clip_has_the_tokens_of_its_picture_by_relative_positions(beit):
+  params = inflated(beit, BEIT, SVITT, place="here")
+  assert "norm" not in params
+  want = dataclasses.replace(SVITT, final_norm=False)  # blocks of 4 tokens are frames
+  still = encode(want, params, np.repeat(PICTURES, 4, axis=1))
+  expected = np.asarray(encode(BEIT, beit, PICTURES))
+  np.testing.assert_allclose(still.reshape(2, 4, 4, -1), expected[:, None].repeat(4, 1), atol=2e-5)
+
+
+@pytest.mark.parametrize("changes", [dict(frames=8), dict(frames=2, size=32)])
+def test_every_layers_table_goes_to_other_clips_and_pictures(beit, changes):
+  clip = inflated(beit, BEIT, SVITT, place="here")
+  rng = np.random.default_rng(2)
+  table = rng.standard_normal(clip["blocks"]["relative"].shape, np.float32)
+  clip["blocks"] = clip["blocks"] | {"relative": table}
+  want = dataclasses.replace(SVITT, **changes)
+  found = inflated(clip, SVITT, want, place="here")["blocks"]["relative"]
+  assert found.shape == (3, relative.entries(want.layout.grid), 2)
+  for layer, mine in zip(found, jnp.asarray(table), strict=True):
+    t, *sides = want.layout.grid
+    other = relative.rescaled(relative.resized(mine, 4, t), (t, 2, 2), tuple(sides))
+    np.testing.assert_allclose(layer, other, atol=1e-6)
+
+
+def test_layer_scales_and_tables_of_relative_positions_belong_to_the_weights():
+  found = fitted(BEIT, dataclasses.replace(VIDEO, pixels="clip"))
+  assert (found.positions, found.layer_scale, found.pixels) == ("relative", 0.1, "half")
+  assert found.edges is None and found.final_norm
 
 
 def test_images_go_through_an_embedding_of_their_own_and_share_all_else(image, of_image):
@@ -125,12 +186,15 @@ def test_details_of_the_weights_are_kept_and_choices_are_not():
   [
     ({}, dict(width=64), "here has an encoder of width=32, config.model asks for 64"),
     (dict(tubelet=(2, 8, 8), frames=8), dict(tubelet=(3, 8, 8), frames=9), "no multiple"),
+    ({}, dict(layer_scale=0.1), "an encoder of layer_scale=0.0, config.model asks for 0.1"),
+    ({}, dict(positions="relative"), "positions=learned, config.model asks for relative"),
+    (dict(positions="relative"), {}, "positions=relative, config.model asks for learned"),
     (dict(positions="sincos1d"), {}, r"here has fixed positions \(sincos1d\)"),
     (dict(tubelet=(2, 8, 8), frames=8), dict(images=True), "embeds tubelets of 2 frames and no"),
   ],
 )
 def test_what_does_not_fit_is_named(image, have, want, message):
   have = dataclasses.replace(IMAGE, **have)
-  params = fresh(have)
+  params = image if have.tubelet == IMAGE.tubelet else fresh(have)
   with pytest.raises(UserError, match=message):
     inflated(params, have, dataclasses.replace(VIDEO, **want), place="here")

@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import RectBivariateSpline
 
 from vfe.errors import UserError
 from vfe.nn import relative
@@ -92,6 +93,58 @@ def test_the_same_length_and_a_picture_change_nothing():
   np.testing.assert_array_equal(relative.resized(short, 4, 4), short)
   picture = table((1, 2, 3))
   np.testing.assert_array_equal(relative.resized(picture, 1, 5), relative.inflated(picture, 5))
+
+
+def of_picture(found, side):
+  """[2t-1, 2h-1, 2w-1, H] of a table of square pictures."""
+  return np.asarray(found)[:-3].reshape(-1, 2 * side - 1, 2 * side - 1, 2)
+
+
+def test_from_224_to_384_pixels_offsets_lie_where_beits_code_lays_them():
+  """q is 1.090307 there (microsoft/unilm, beit/run_class_finetuning.py), and so is the spline, the
+  interpolating one of FITPACK."""
+  small = table((1, 14, 14))
+  places = [sum(1.0903078805**i for i in range(k)) for k in range(14)]
+  places = [-place for place in places[:0:-1]] + places
+  found = of_picture(relative.rescaled(small, (1, 14, 14), (24, 24)), 24)
+  for head in range(2):
+    values = of_picture(small, 14)[0, :, :, head].astype(float)
+    spline = RectBivariateSpline(places, places, values)
+    expected = spline(np.arange(-23, 24), np.arange(-23, 24))
+    np.testing.assert_allclose(found[0, :, :, head], expected, atol=1e-5)
+
+
+def test_a_larger_picture_leaves_neighbours_and_time_alone():
+  """And the farthest offset is the farthest one."""
+  small = table((2, 4, 4))
+  found = of_picture(relative.rescaled(small, (2, 4, 4), (6, 6)), 6)
+  assert len(found) == 3
+  near = of_picture(small, 4)
+  np.testing.assert_allclose(found[:, 4:7, 4:7], near[:, 2:5, 2:5], atol=1e-6)
+  np.testing.assert_allclose(found[:, ::10, ::10], near[:, ::6, ::6], atol=1e-6)
+  np.testing.assert_array_equal(relative.rescaled(small, (2, 4, 4), (6, 6))[-3:], small[-3:])
+
+
+def test_far_beyond_the_picture_there_is_no_other_value():
+  found = of_picture(relative.rescaled(table((1, 2, 2)), (1, 2, 2), (5, 5)), 5)
+  near = of_picture(table((1, 2, 2)), 2)
+  at, was = ([0, 0, 8], [0, 8, 4]), ([0, 0, 2], [0, 2, 1])
+  np.testing.assert_allclose(found[0][at], near[0][was], atol=1e-6)
+  one = relative.rescaled(table((1, 1, 1)), (1, 1, 1), (3, 3))
+  np.testing.assert_array_equal(one[:-3], np.tile(table((1, 1, 1))[:1], (25, 1)))
+
+
+def test_a_smaller_picture_has_the_near_offsets():
+  """Of 6 x 6 tokens, offsets up to 3 lie at 1, 2.01, 3.0301."""
+  large = of_picture(table((1, 6, 6)), 6)[0]
+  found = of_picture(relative.rescaled(table((1, 6, 6)), (1, 6, 6), (4, 4)), 4)[0]
+  np.testing.assert_allclose(found[2:5, 2:5], large[4:7, 4:7], atol=0.05)
+  np.testing.assert_allclose(found, large[2:9, 2:9], atol=0.2)
+
+
+def test_the_same_picture_changes_nothing():
+  same = relative.rescaled(table((2, 3, 4)), (2, 3, 4), (3, 4))
+  np.testing.assert_array_equal(same, table((2, 3, 4)))
 
 
 def test_a_table_of_another_length_is_refused():

@@ -2,7 +2,7 @@
 
 LongViViT 3.1: the patch embedding of images is repeated over a tubelet's frames, temporal attention
 begins as a copy of the spatial one. Positions are ViViT's (repeated over time) and MC-ViT's
-(interpolated linearly from short to long clips).
+(interpolated linearly from short to long clips); relative ones are SViTT's, blind to time at first.
 """
 
 import dataclasses
@@ -16,11 +16,16 @@ from vfe.config import choose
 from vfe.errors import UserError
 from vfe.learn.state import Params
 from vfe.models.vivit import EncoderConfig
+from vfe.nn import relative
 
 INFLATIONS = ("repeat", "central")
 
-# What two encoders must share, or the parameters of one do not fit the other.
-SAME = ("width", "depth", "heads", "mlp", "activation", "pre_norm")
+# What of a field two encoders must share, or the parameters of one do not fit the other.
+SAME = {
+  **dict.fromkeys(("width", "depth", "heads", "mlp", "activation", "pre_norm"), lambda of: of),
+  "layer_scale": bool,
+  "positions": lambda kind: kind == "relative",
+}
 
 
 def inflated(
@@ -28,8 +33,8 @@ def inflated(
 ) -> Params:
   """Parameters of the encoder `want` from those of `have`: all that can be had of them.
 
-  What `have` has nothing for (adapters, low-rank products, the gate of temporal attention) is left
-  out and begins fresh.
+  What `have` has nothing for (adapters, low-rank products, the gate of temporal attention, a norm
+  at the end) is left out and begins fresh.
 
   Args:
     params: of `have`, float32.
@@ -45,11 +50,12 @@ def inflated(
     UserError: they do not fit, by field.
   """
   choose(dict.fromkeys(INFLATIONS), how, "inflate")
-  for field in SAME:
-    if getattr(have, field) != getattr(want, field):
+  for field, of in SAME.items():
+    mine, asked = getattr(have, field), getattr(want, field)
+    if of(mine) != of(asked):
       raise UserError(
-        f"{place} has an encoder of {field}={getattr(have, field)}, config.model asks for "
-        f"{getattr(want, field)}; set config.model to it, or give another input."
+        f"{place} has an encoder of {field}={mine}, config.model asks for {asked}; set "
+        "config.model to it, or give another input."
       )
   if want.tubes or have.tubes:
     found = _tubes(params, have, want, place, how)
@@ -71,7 +77,7 @@ def inflated(
 
 def fitted(have: EncoderConfig, want: EncoderConfig) -> EncoderConfig:
   """`want` with the details of `have` that belong to its weights and are no matter of choice."""
-  kept = ["norm_eps", "activation", "pixels", "pre_norm"]
+  kept = ["norm_eps", "activation", "pixels", "pre_norm", "layer_scale"]
   kept += [] if want.tubes else ["positions"]  # tubes lie at fixed ones
   return dataclasses.replace(want, **{field: getattr(have, field) for field in kept})
 
@@ -90,6 +96,16 @@ def positions(
   if frames == t:
     return table
   return jax.image.resize(table, (t, h * w, width), "linear")
+
+
+def relative_tables(
+  tables: Float[Array, "L R H"], have: tuple[int, int, int], want: tuple[int, int, int]
+) -> Float[Array, "L R2 H"]:
+  """Every layer's table of relative positions of a grid (t, h, w) for another: those of an image
+  for all offsets in time, of a clip the nearest in time; BEiT's interpolation over the picture."""
+  if have[1:] != want[1:]:
+    tables = jnp.stack([relative.rescaled(table, have, want[1:]) for table in tables])
+  return jax.vmap(lambda table: relative.resized(table, have[0], want[0]))(tables)
 
 
 def _embedding(embed: Params, have, want, place: str, how: str) -> Params:
@@ -160,4 +176,7 @@ def _blocks(blocks: Params, have: EncoderConfig, want: EncoderConfig) -> Params:
   if have.mixing == "factorised" and want.mixing != "factorised":
     for name in ("temporal", "temporal_norm", "gate"):
       found.pop(name)
+  if want.positions == "relative":
+    grids = have.layout.grid, want.layout.grid
+    found["relative"] = relative_tables(jnp.asarray(blocks["relative"]), *grids)
   return found

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vfe.errors import UserError
 
 CLS_ENTRIES = 3
 FROM_CLS, TO_CLS, WITHIN_CLS = -3, -2, -1  # where they stand, from the end
+LEAST, MOST = 1.01, 1.5  # how much farther an offset may lie than the one before it, in BEiT's code
 
 
 class RelativeBias(NamedTuple):
@@ -81,3 +83,47 @@ def resized(
   nearest = (2 * jnp.arange(want) + 1) * have // (2 * want)
   offsets = offsets.reshape(have, -1, table.shape[1])[nearest]
   return jnp.concatenate([offsets.reshape(-1, table.shape[1]), own])
+
+
+def rescaled(
+  table: Float[Array, "R H"], have: tuple[int, int, int], sides: tuple[int, int]
+) -> Float[Array, "R2 H"]:
+  """A table of a grid `have` for pictures of (h, w) `sides`, as BEiT's fine-tuning makes it.
+
+  Neighbours stay neighbours: the old offsets are laid out at distances that grow geometrically, 1,
+  1 + q, 1 + q + q², to where the farthest old one is the farthest new one, and a bicubic spline
+  through them is read at whole distances. q is 1.01 to 1.5, so of a smaller picture the far offsets
+  are cut off, and past the farthest its value is repeated. Run on the host.
+  """
+  t, h, w = (2 * side - 1 for side in have)
+  offsets = np.asarray(table[:-CLS_ENTRIES], np.float64).reshape(t, h, w, -1)
+  offsets = _spread(_spread(offsets, 1, sides[0]), 2, sides[1])
+  offsets = jnp.asarray(offsets.reshape(-1, table.shape[1]), table.dtype)
+  return jnp.concatenate([offsets, table[-CLS_ENTRIES:]])
+
+
+def _spread(
+  values: Float[np.ndarray, "t h w H"], axis: int, side: int
+) -> Float[np.ndarray, "t h2 w2 H"]:
+  """The 2 * side - 1 offsets of a side, from those along an axis."""
+  from scipy.interpolate import CubicSpline
+
+  have = values.shape[axis] // 2 + 1
+  if have == side:
+    return values
+  if have == 1:
+    return np.repeat(values, 2 * side - 1, axis)
+  distances = np.cumsum(_ratio(have, side) ** np.arange(have - 1))
+  places = np.concatenate([-distances[::-1], [0], distances])
+  asked = np.clip(np.arange(1 - side, side), places[0], places[-1])
+  return CubicSpline(places, values, axis)(asked)
+
+
+def _ratio(have: int, want: int) -> float:
+  """q: the sum of its powers 0 .. have - 2 is want - 1, the farthest offset there is."""
+  from scipy.optimize import brentq
+
+  missing = lambda q: np.sum(q ** np.arange(have - 1)) - (want - 1)
+  if missing(LEAST) >= 0:
+    return LEAST
+  return MOST if missing(MOST) <= 0 else brentq(missing, LEAST, MOST)
