@@ -80,7 +80,7 @@ def resized(
       "number that it was trained with."
     )
   have, want = 2 * frames - 1, 2 * wanted - 1
-  nearest = (2 * jnp.arange(want) + 1) * have // (2 * want)
+  nearest = (2 * np.arange(want) + 1) * have // (2 * want)
   offsets = offsets.reshape(have, -1, table.shape[1])[nearest]
   return jnp.concatenate([offsets.reshape(-1, table.shape[1]), own])
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from vfe.errors import UserError
 from vfe.learn.exports import Export
 from vfe.models import classifier, vivit
-from vfe.models.inflate import positions
+from vfe.models.inflate import positions, relative_tables
 from vfe.models.vivit import EncoderConfig
 from vfe.nn.blocks import Execution
 from vfe.tokens.selection import everything
@@ -52,7 +52,8 @@ class Encoder:
     """The same parameters for clips of another length or another number of pixels.
 
     Fixed positions are computed for the new layout, learned ones interpolated: linearly in time,
-    bicubically over the picture. What was not trained at it may do worse.
+    bicubically over the picture; relative ones as `vfe.models.inflate.relative_tables`. What was
+    not trained at it may do worse.
 
     Raises:
       UserError: the tubelet does not divide such clips.
@@ -60,11 +61,15 @@ class Encoder:
     config = dataclasses.replace(
       self.config, frames=frames or self.config.frames, size=size or self.config.size
     )
-    layout, params = config.layout, self.params
-    if config.positions == "learned" and layout != self.config.layout:
+    have, want, params = self.config.layout, config.layout, self.params
+    if have != want and config.positions in ("learned", "relative"):
       encoder = params["encoder"]
-      encoder = encoder | {"position": positions(encoder["position"], layout.grid)}
-      params = params | {"encoder": encoder}
+      if config.positions == "learned":
+        change = {"position": positions(encoder["position"], want.grid)}
+      else:
+        tables = relative_tables(encoder["blocks"]["relative"], have.grid, want.grid)
+        change = {"blocks": encoder["blocks"] | {"relative": tables}}
+      params = params | {"encoder": encoder | change}
     return dataclasses.replace(self, config=config, params=params)
 
   @property
