@@ -2,7 +2,8 @@
 
 The blocks are gathered, which runs on every platform, takes an additive bias and a pattern that
 changes from step to step. Time grows with the pairs that exist. Of these, some blocks' are held at
-a time, forward and backward; what is kept for the backward pass is queries, keys and values.
+a time, forward and backward; what is kept for the backward pass is queries, keys and values. Where
+all blocks meet, nothing is gathered, and memory stays linear in the tokens.
 """
 
 import functools
@@ -11,13 +12,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from vfe.nn.attention import HEADS, MASKED, ROWS, is_ours
 from vfe.nn.relative import FROM_CLS, TO_CLS, WITHIN_CLS, RelativeBias, between
 
-QUERIES = 256  # whose probabilities are held at once, or those of one block where it is larger
+QUERIES = 128  # whose probabilities are held at once, or those of one block where it is larger
+PAIRS = 2**15  # whose biases are looked up at once: the time of a TPU's compiler grows with them
+ALIGNED = 16  # where all blocks meet, queries are in parts of a multiple of this
 
 
 class Seen(NamedTuple):
@@ -30,8 +34,9 @@ class Seen(NamedTuple):
 
 
 class Which(NamedTuple):
-  """Integers: the pattern [C c J] and own codes [C b c G] of C parts of c query blocks; codes
-  [b M G] of all blocks' tokens; which of these tokens there are [M G]. No codes without a bias."""
+  """Integers: the pattern [C c J] and own codes [C b c g] of C parts of c query blocks; codes
+  [b M G] of all key blocks' tokens; which of these tokens there are [M G]. No codes without a bias.
+  """
 
   pattern: jax.Array
   own: jax.Array | None
@@ -53,8 +58,8 @@ def attend_sparse(
 
   The `first` tokens (a CLS) see all and are seen by all. The others, in blocks of `size`, see them
   and the tokens of the blocks in their row of `pattern` (`vfe.tokens.edges`), which has no block
-  twice in a row. The last block may not be full; nobody sees what it lacks. One block of all tokens
-  is dense attention, with its N x N probabilities.
+  twice in a row. The last block may not be full; nobody sees what it lacks. As many blocks in a row
+  as there are (one of all tokens, say) is dense attention, and `size` then changes nothing.
 
   On an ambient mesh rows lie over data and fsdp and heads over tensor; each device has all tokens.
 
@@ -105,17 +110,24 @@ def probabilities_of_first(
 def _sparse(q, k, v, pattern, bias, *, size: int, first: int) -> Float[Array, "B N H d"]:
   """`attend_sparse` on one device."""
   n, blocks = q.shape[1] - first, len(pattern)
-  heads = [x.swapaxes(1, 2) for x in (q, k, v)]
-  queries, keys, values = (_cut(x[:, :, first:], 2, blocks, size) for x in heads)
-  seen = Seen(keys, values, *(x[:, :, :first] for x in heads[1:]))
-  parts = -(-blocks // max(1, QUERIES // size))
-  at_once = -(-blocks // parts)
+  own_size, at_once = size, 1
+  if pattern.shape[1] == blocks:  # the keys are one block, and so are the queries of a part
+    own_size = ALIGNED * -(-n // (ALIGNED * -(-n // QUERIES)))
+    blocks, size = -(-n // own_size), n
+    pattern = jnp.zeros((blocks, 1), pattern.dtype)
+  else:
+    at_once = -(-blocks // -(-blocks // max(1, QUERIES // size)))
+  parts, met = -(-blocks // at_once), -(-n // size)
   split = lambda x, axis: jnp.moveaxis(_cut(x, axis, parts, at_once), axis, 0)
+  heads = [x.swapaxes(1, 2) for x in (q, k, v)]
+  queries = _cut(heads[0][:, :, first:], 2, blocks, own_size)
+  keys, values = (_cut(x[:, :, first:], 2, met, size) for x in heads[1:])
+  seen = Seen(keys, values, *(x[:, :, :first] for x in heads[1:]))
   table = codes = own = None
   if bias is not None:
-    table, codes = bias.table.T, _cut(bias.codes, 1, blocks, size)
-    own = split(codes, 1)
-  there = (jnp.arange(blocks * size) < n).reshape(blocks, size)
+    table, codes = bias.table, _cut(bias.codes, 1, met, size)
+    own = split(_cut(bias.codes, 1, blocks, own_size), 1)
+  there = (jnp.arange(met * size) < n).reshape(met, size)
   out = _meet(split(queries, 2), seen, table, Which(split(pattern, 0), own, codes, there))
   out = jnp.moveaxis(out, 0, 2).reshape(*heads[0].shape[:2], -1, q.shape[3])[:, :, :n]
   if not first:
@@ -127,16 +139,15 @@ def _sparse(q, k, v, pattern, bias, *, size: int, first: int) -> Float[Array, "B
 
 @jax.custom_vjp
 def _meet(q, seen: Seen, table, which: Which):
-  """What the tokens of query blocks [C B H c G d] get from those they see, part after part.
+  """What the tokens of query blocks [C B H c g d] get from those they see, part after part.
 
-  table: [H R] or None.
+  table: [R H] or None.
   """
 
   def part(of):
     q, pattern, own = of
-    k, v = _gathered(seen, pattern)
-    bias = _biases(table, _entries(table, which, pattern, own, seen.first_k.shape[2]))
-    return _mixed(q, k, v, seen.first_k, seen.first_v, bias, which.there[pattern])
+    biases = _biases(table, own, _answering(which, pattern))
+    return _mixed(q, *_gathered(seen, pattern), *seen[2:], *biases, which.there[pattern])
 
   return jax.lax.map(part, (q, which.pattern, which.own))
 
@@ -152,18 +163,15 @@ def _backward(saved, given):
 
   def part(sums, of):
     q, pattern, own, given = of
-    entries = _entries(table, which, pattern, own, seen.first_k.shape[2])
+    answering = _answering(which, pattern)
     run = lambda *inputs: _mixed(*inputs, which.there[pattern])
-    inputs = (q, *_gathered(seen, pattern), seen.first_k, seen.first_v, _biases(table, entries))
-    dq, dk, dv, *firsts, dbias = jax.vjp(run, *inputs)[1](given)
+    inputs = (q, *_gathered(seen, pattern), *seen[2:], *_biases(table, own, answering))
+    dq, dk, dv, *firsts, dbias, dto_first = jax.vjp(run, *inputs)[1](given)
     of_seen, of_table = sums
-    k, v = (
-      x.at[:, :, pattern].add(dx.reshape(*x.shape[:2], *pattern.shape, *x.shape[3:]))
-      for x, dx in ((of_seen.k, dk), (of_seen.v, dv))
-    )
+    k, v = (_added(x, pattern, dx) for x, dx in ((of_seen.k, dk), (of_seen.v, dv)))
     of_first = (x + dx for x, dx in zip(of_seen[2:], firsts, strict=True))
     if table is not None:
-      of_table = of_table.at[:, entries].add(jnp.moveaxis(dbias, 1, 0))
+      of_table = _table_added(of_table, own, answering, dbias).at[TO_CLS].add(dto_first)
     return (Seen(k, v, *of_first), of_table), dq
 
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (seen, table))
@@ -177,41 +185,87 @@ _meet.defvjp(_forward, _backward)
 
 def _gathered(seen: Seen, pattern):
   """Keys and values [B H c J·G d] that each of c blocks sees."""
+  if seen.k.shape[2] == 1:
+    return seen.k, seen.v
   return (
     x[:, :, pattern].reshape(*x.shape[:2], len(pattern), -1, x.shape[4]) for x in (seen.k, seen.v)
   )
 
 
-def _entries(table, which: Which, pattern, own, first: int):
-  """The table's entries [b c G first + J·G] of the pairs of a part, None without a table."""
-  if table is None:
+def _added(sums, pattern, dx):
+  """Sums [B H M G d] and what has been `_gathered` from there."""
+  if sums.shape[2] == 1:
+    return sums + dx
+  return sums.at[:, :, pattern].add(dx.reshape(*sums.shape[:2], *pattern.shape, *sums.shape[3:]))
+
+
+def _answering(which: Which, pattern):
+  """Codes [b c J·G] of the tokens that each of c blocks sees, None without a bias."""
+  if which.codes is None:
     return None
-  answering = which.codes[:, pattern].reshape(len(own), len(pattern), 1, -1)
-  found = between(own[..., None], answering, table.shape[1])
-  return jnp.pad(found, [(0, 0)] * 3 + [(first, 0)], constant_values=table.shape[1] + TO_CLS)
+  return which.codes[:, pattern].reshape(len(which.codes), len(pattern), -1)
 
 
-def _biases(table, entries):
-  """[b H c G first + J·G]"""
-  return None if table is None else jnp.moveaxis(table[:, entries], 0, 1)
+def _biases(table, own, answering):
+  """Biases [b H c g J·G] of queries to the keys they see, and [H] to the first tokens."""
+  if table is None:
+    return None, None
+
+  def look_up(codes):
+    # Heads are found last. A TPU would leave them there, and pad a few to 128.
+    found = jnp.moveaxis(table[_entries(table, *codes)], 2, 0)
+    return with_layout_constraint(found, Layout((0, 1, 2)))
+
+  found = jax.lax.map(look_up, _tiles(own, answering))
+  found = found.reshape(*own.shape[:2], -1, *found.shape[1:])  # b c tiles H queries keys
+  found = jnp.moveaxis(found, 3, 1)
+  return found.reshape(*found.shape[:3], -1, found.shape[5]), table[TO_CLS]
 
 
-def _mixed(q, k, v, first_k, first_v, bias, there):
-  """Attention of q [B H c G d] to k and v [B H c J·G d] that are `there` [c J G], and the first."""
+def _table_added(sums, own, answering, dbias):
+  """The table's sums [R H] and the gradient of `_biases`."""
+  tiles = _tiles(own, answering)
+  per_block = len(tiles[0]) // (own.shape[0] * own.shape[1])
+  dbias = dbias.reshape(*dbias.shape[:3], per_block, -1, dbias.shape[4])
+  dbias = jnp.moveaxis(dbias, 1, 3).reshape(len(tiles[0]), dbias.shape[1], *dbias.shape[4:])
+
+  def add(sums, of):
+    codes, of_bias = of
+    return sums.at[_entries(sums, *codes)].add(jnp.moveaxis(of_bias, 0, 2)), None
+
+  return jax.lax.scan(add, sums, (tiles, dbias))[0]
+
+
+def _tiles(own, answering):
+  """Codes [b c g] and [b c J·G] as [tiles, queries] and [tiles, J·G], of at most `PAIRS` pairs."""
+  asking = own.shape[2]
+  most = max(1, PAIRS // answering.shape[2])
+  queries = max(size for size in range(1, asking + 1) if asking % size == 0 and size <= most)
+  answering = jnp.repeat(answering.reshape(-1, answering.shape[2]), asking // queries, axis=0)
+  return own.reshape(-1, queries), answering
+
+
+def _entries(table, own, answering):
+  """The table's entries [queries, keys] of a tile."""
+  return between(own[:, None], answering, len(table))
+
+
+def _mixed(q, k, v, first_k, first_v, bias, to_first, there):
+  """Attention of q [B H c g d] to k and v [B H c J·G d] that are `there` [c J G], and the first."""
   product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  logits = jnp.concatenate(
-    [product("bhcgd,bhfd->bhcgf", q, first_k), product("bhcgd,bhcjd->bhcgj", q, k)], axis=-1
-  )
-  logits *= q.shape[-1] ** -0.5
+  scale = q.shape[-1] ** -0.5
+  ahead = product("bhcgd,bhfd->bhcgf", q, first_k) * scale
+  logits = product("bhcgd,bhcjd->bhcgj", q, k) * scale
   if bias is not None:
+    ahead += to_first[:, None, None, None]
     logits += bias
-  first = first_k.shape[2]
-  there = jnp.pad(there.reshape(len(there), 1, -1), [(0, 0), (0, 0), (first, 0)],
-                  constant_values=True)  # fmt: skip
-  probabilities = jax.nn.softmax(jnp.where(there, logits, MASKED), axis=-1).astype(v.dtype)
-  out = product("bhcgf,bhfd->bhcgd", probabilities[..., :first], first_v)
-  out += product("bhcgj,bhcjd->bhcgd", probabilities[..., first:], v)
-  return out.astype(v.dtype)
+  logits = jnp.where(there.reshape(len(there), 1, -1), logits, MASKED)
+  highest = lambda x: jnp.max(x, axis=-1, keepdims=True, initial=MASKED)
+  top = jax.lax.stop_gradient(jnp.maximum(highest(ahead), highest(logits)))
+  ahead, rest = jnp.exp(ahead - top), jnp.exp(logits - top)
+  out = product("bhcgf,bhfd->bhcgd", ahead.astype(v.dtype), first_v)
+  out += product("bhcgj,bhcjd->bhcgd", rest.astype(v.dtype), v)
+  return (out / (ahead.sum(-1, keepdims=True) + rest.sum(-1, keepdims=True))).astype(v.dtype)
 
 
 def _cut(x: jax.Array, axis: int, parts: int, size: int) -> jax.Array:
