@@ -20,6 +20,9 @@ RECIPES = [
   ("longvivit_256", "demo"),
   ("longvivit_256", "demo,data=captions.csv"),
   ("longvivit_256", "size=b,frames=128,masked=0.5"),
+  ("svitt_ego", ""),
+  ("svitt_ego", "demo"),
+  ("svitt_ego", "curriculum,random=3,data=egoclip"),
 ]
 
 

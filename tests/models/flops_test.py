@@ -14,11 +14,14 @@ from vfe.models import flops
 from vfe.models.classifier import Classifier
 from vfe.models.language_model import LanguageConfig, LanguageModel
 from vfe.models.mae import MAE, Decoder, DecoderConfig
+from vfe.models.svitt import Svitt, SvittConfig
 from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import TokenizerConfig
 from vfe.models.vivit import Encoder, EncoderConfig
 from vfe.nn.blocks import Execution
 from vfe.stages.planned import planned
+from vfe.tokens.edges import Edges
+from vfe.tokens.pruning import Pruning
 from vfe.tokens.tubes import tubevit
 from vfe.train.program import program
 
@@ -192,3 +195,17 @@ def test_the_whole_batch_is_counted(tiny):
   of = functools.partial(planned, name="pretrain", mesh=MESH)
   large = {"pretrain.batch": 16, "pretrain.accumulate": 2}
   assert of(tiny(large)).model_flops() == 2 * of(tiny()).model_flops()
+
+
+def test_svitt_by_edges_and_with_tokens_that_do_not_go_on():
+  """To a hundredth: the CLS's row is computed apart, and its scores once more."""
+  vision = EncoderConfig.of(
+    "s", 4, 64, (1, 8, 8), positions="relative", layer_scale=0.1, cls=True,
+    edges=Edges(1, 3, 16), pruning=Pruning((3, 6), 0.5),
+  )  # fmt: skip
+  config = SvittConfig(vision, TextConfig.of("medium", 1000), 64, 2, pruning=None)
+  patches = shape(1, 256, vision.layout.channels, dtype="uint8")
+  words = shape(1, 32, dtype="int32"), shape(1, 32, dtype="bool")
+  found = forward(Svitt(config, XLA, XLA), patches, shape(1, 256, dtype="int32"), *words)
+  asked = flops.svitt(config, 32, texts=1, read=1, words=True)
+  assert abs(found / asked - 1) < 0.01

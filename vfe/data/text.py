@@ -62,9 +62,14 @@ class Text:
     if self.captions < 1:
       raise UserError(f"data.text.captions={self.captions} is below 1; use 1 or more.")
 
+  @property
+  def tokenizer(self) -> "Tokenizer":
+    """What makes ids of texts."""
+    return Tokenizer(self.vocabulary, self.length, self.clean)
+
   def open(self) -> None:
     """Reads the vocabulary, so that a wrong one is told before anything else is done."""
-    Tokenizer(self.vocabulary, self.length)
+    _ = self.tokenizer
 
   def arrays(self, training: bool) -> Arrays:
     """Of a row: its caption in training, C of them at evaluation."""
@@ -80,7 +85,7 @@ class Text:
     training = rng is not None
     shapes = self.arrays(training)
     said = [caption_of(record, self.key, rng)] if training else captions_of(record, self.key)
-    found = Tokenizer(self.vocabulary, self.length, self.clean)(said[: self.captions])
+    found = self.tokenizer(said[: self.captions])
     row = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
     for name, words in zip(("ids", "mask"), found, strict=True):
       row[name].reshape(-1, self.length)[: len(words)] = words
@@ -139,6 +144,13 @@ class Tokenizer:
   def size(self) -> int:
     """Ids are below it."""
     return _load(self.vocabulary).size
+
+  def id(self, entry: str) -> int:
+    """The number of an entry. Raises UserError where the vocabulary has none of that name."""
+    number = _load(self.vocabulary).tokenizer.token_to_id(entry)
+    if number is None:
+      raise UserError(f"{_file(self.vocabulary)}: has no {entry}; use a vocabulary of BERT's kind.")
+    return number
 
   def __call__(
     self, texts: Sequence[str]

@@ -86,8 +86,8 @@ class DualEncoder(nn.Module):
 
 
 def vision_tower(export: Export) -> Export:
-  """The video tower of a contrastive export as an export of an encoder; others as they are."""
-  if export.kind != "contrast":
+  """The video tower of an export of two towers as one of an encoder; others as they are."""
+  if export.kind not in ("contrast", "svitt"):
     return export
   model, params = {"encoder": export.model["encoder"]}, {"encoder": export.params["vision"]}
   return dataclasses.replace(export, kind="encoder", model=model, params=params)

@@ -20,6 +20,7 @@ from vfe.models.language_model import LanguageConfig
 from vfe.models.mae import DecoderConfig
 from vfe.models.resampler import ResamplerConfig
 from vfe.models.resnet import PERCEPTUAL_SIZE, ResNet, ResNetConfig
+from vfe.models.svitt import SvittConfig
 from vfe.models.text import TextConfig
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
 from vfe.models.video_language import VideoLanguageConfig
@@ -50,9 +51,10 @@ def blocks(config: EncoderConfig | DecoderConfig, tokens: int) -> int:
 
 
 def encoder(config: EncoderConfig, tokens: int) -> int:
-  """The embedding of the selected tubelets, and the blocks."""
-  each = layer(config, tokens, config.layout)
-  return embedding(config, tokens, config.layout) + config.depth * each
+  """The embedding of the selected tubelets, and the blocks, of those tokens that reach them."""
+  reach = config.pruning.counts(tokens, config.depth) if config.pruning else [tokens] * config.depth
+  each = (layer(config, n, config.layout) for n in reach)
+  return embedding(config, tokens, config.layout) + sum(each)
 
 
 def embedding(config: EncoderConfig, tokens: int, layout: Layout | TubeLayout) -> int:
@@ -67,14 +69,25 @@ def layer(config: EncoderConfig, tokens: int, layout: Layout | TubeLayout) -> in
   """One block of an encoder, of which `tokens` of the layout's were selected.
 
   Frame by frame a token meets those of its frame and its class token; factorised it then meets
-  those of its site, tokens / sites of them.
+  those of its site, tokens / sites of them; by edges those of its blocks.
   """
+  if config.edges:
+    return _sparse_layer(config, tokens)
   width, rows = config.width, 1 if config.mixing == "joint" else layout.grid[0]
   each = tokens // rows + config.cls
   total = rows * (attention(each, each, width) + mlp(each, width, config.mlp))
   if config.mixing == "factorised":
     total += 8 * tokens * width**2 + 4 * tokens * (tokens // layout.per_frame or 1) * width
   return total + rows * added(config, each)
+
+
+def _sparse_layer(config: EncoderConfig, tokens: int) -> int:
+  """By edges: a token meets the class token and so many of the blocks, which meets all."""
+  width, everybody, edges = config.width, tokens + config.cls, config.edges
+  blocks = edges.blocks(tokens)
+  pairs = tokens * (tokens * edges.met(tokens) // blocks + config.cls) + config.cls * everybody
+  projections = 8 * everybody * width**2
+  return projections + 4 * pairs * width + mlp(everybody, width, config.mlp)
 
 
 def added(config: EncoderConfig, tokens: int) -> int:
@@ -110,6 +123,25 @@ def text(config: TextConfig, length: int) -> int:
   """All blocks over a text of that many words, padding included."""
   each = attention(length, length, config.width) + mlp(length, config.width, config.mlp)
   return config.depth * each
+
+
+def svitt(config: SvittConfig, length: int, *, texts: int, read: int, words: bool) -> int:
+  """A clip, its text read alone `texts` times and `read` times with a clip, and, with `words`, the
+  logits of all its words once."""
+  seen, width = config.vision, config.text.width
+  left = seen.pruning.counts(seen.layout.size, seen.depth)[-1] if seen.pruning else seen.layout.size
+  if seen.pruning and seen.depth - 1 in seen.pruning.after:
+    left = seen.pruning.kept(left)
+  total = encoder(seen, seen.layout.size)
+  each = attention(length, length, width) + mlp(length, width, config.text.mlp)
+  total += texts * (config.text.depth - config.fused) * each
+  after = config.pruning.counts(left, config.fused) if config.pruning else [left] * config.fused
+  for tokens in after:
+    asked = 4 * width * (length * width + (tokens + 1) * seen.width + length * (tokens + 1))
+    total += read * (each + asked)
+  if words:
+    total += 2 * length * width * (width + config.text.vocabulary)
+  return total
 
 
 def decoder(

@@ -62,7 +62,7 @@ class FusedText(nn.Module):
     mask: Bool[Array, "B L"],
     video: Float[Array, "B N E"],
   ) -> Float[Array, "B L D"]:
-    """Words, as `encode` gives them, that have seen the video's tokens too, the first of them a CLS.
+    """Words, as `encode` gives them, that have seen the video's tokens, too, the first a CLS.
 
     With pruning the tokens that the first word sees most go on to the next layers, and the CLS.
     """

@@ -36,7 +36,7 @@ class SvittConfig:
   width: int = 256
   fused: int = 3
   pool: str = "cls"
-  pruning: Pruning | None = Pruning(after=(1,), keep=0.1)
+  pruning: Pruning | None = dataclasses.field(default_factory=lambda: Pruning((1,), 0.1))
   temperature: float = 0.18
 
   def __post_init__(self):

@@ -78,7 +78,8 @@ class TextEncoder(nn.Module):
     init = nn.initializers.truncated_normal(0.02)
     table = lambda name, rows: self.param(name, init, (rows, config.width))
     words = nn.Embed(config.vocabulary, config.width, embedding_init=init, name="word")(ids)
-    tokens = words + table("position", config.positions)[: ids.shape[1]] + table("type", config.types)[0]
+    places = table("position", config.positions)[: ids.shape[1]]
+    tokens = words + places + table("type", config.types)[0]
     tokens = norm(config.norm_eps, run.dtype, "norm")(tokens)
     block = PostNormBlock(
       config.heads, config.mlp, config.norm_eps, run.dtype, run.attention, config.activation,

@@ -10,6 +10,7 @@ KINDS = {
   "classify": "vfe.stages.classify:ClassifyStage",
   "vocabulary": "vfe.stages.vocabulary:VocabularyStage",
   "contrast": "vfe.stages.contrast:ContrastStage",
+  "sparse_video_text": "vfe.stages.sparse_video_text:SparseVideoTextStage",
   "language": "vfe.stages.language:LanguageStage",
   "caption": "vfe.stages.caption:CaptionStage",
   "segments": "vfe.stages.segments:SegmentsStage",

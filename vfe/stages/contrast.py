@@ -103,7 +103,7 @@ class ContrastStage(Stage):
     streams = {}
     for name, rows in self.rows.items():
       data = self.part_data(name)
-      text = Text(self.words.source, data.text.length, data.text.key)
+      text = self.text_of(data, data.text.key)
       streams[name] = Stream.of(self.sources[name], data, rows, text=text)
     return streams
 
@@ -210,6 +210,21 @@ class ContrastStage(Stage):
     return total
 
   # Results.
+
+  def text_of(self, data: Any, key: str, captions: int = 1) -> Text:
+    """How texts are read."""
+    return Text(self.words.source, data.text.length, key, captions)
+
+  def embed_clips(self, params: Params, video: jax.Array) -> jax.Array:
+    """Embeddings float32[B, W] of all tokens of clips, or of images."""
+    layout = self.vision.layout if video.shape[1] > 1 else self.vision.image_layout
+    chosen = selection.everything(len(video), layout.size)
+    patches = gather_tubelets(video, layout, chosen)
+    return self.tested.apply({"params": params}, patches, chosen, method="embed_video")
+
+  def embed_texts(self, params: Params, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Embeddings float32[B, W] of texts."""
+    return self.tested.apply({"params": params}, ids, mask, method="embed_text")
 
   def evaluators(self) -> list[Evaluator]:
     """Zero-shot retrieval on each of `retrieval`, and classes by name where a head is given."""

@@ -16,7 +16,7 @@ from vfe.nn.blocks import Execution
 from vfe.tokens.layout import Layout
 
 # Exports with a video encoder.
-KINDS = ("mae", "encoder", "classifier", "contrast")
+KINDS = ("mae", "encoder", "classifier", "contrast", "svitt")
 
 # What two encoders must share for the parameters of one to fit the other.
 SHAPES = ("width", "depth", "heads", "mlp")

@@ -1,6 +1,7 @@
 """What the stages with two towers share: their configs, beginnings, and what of them trains."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import ml_collections
@@ -18,8 +19,11 @@ from vfe.models.vivit import EncoderConfig
 from vfe.stages.stage import Setting
 from vfe.tokens.tubes import TUBES
 
-VISION = ("contrast", "encoder", "mae", "classifier")
-TEXT = ("contrast", "text")
+VISION = ("contrast", "encoder", "mae", "classifier", "svitt")
+TEXT = ("contrast", "text", "svitt")
+BOTH = ("contrast", "svitt")  # exports of two towers
+
+BERTS = {"[CLS]": 101, "[MASK]": 103}  # ids of BERT's vocabulary, where a planned one is not here
 
 # Parameters of a layer that are added in the paper's study of few: an adapter's middle is a quarter
 # of the width (ours; the paper's appendix has it), and a rank of this share of the width adds as
@@ -41,6 +45,18 @@ class Words:
 
     return to_json(self.source)
 
+  def id(self, entry: str) -> int:
+    """The number of one of BERT's special entries.
+
+    Raises:
+      UserError: the vocabulary has no such entry.
+    """
+    from vfe.data.text import Tokenizer
+
+    if not pathlib.Path(self.source).expanduser().exists():
+      return BERTS[entry]
+    return Tokenizer(self.source, 3).id(entry)
+
 
 def words(setting: Setting) -> Words:
   """The vocabulary of a stage: its input of that name, else its text tower's own.
@@ -56,11 +72,11 @@ def words(setting: Setting) -> Words:
       "folder of BERT."
     )
   if given is None:
-    return Words(text.model.get("vocabulary") or text.path, _text_config(text).vocabulary)
-  if text is not None and _text_config(text).vocabulary != given.model["size"]:
+    return Words(text.model.get("vocabulary") or text.path, text_config(text).vocabulary)
+  if text is not None and text_config(text).vocabulary != given.model["size"]:
     raise UserError(
       f"{place}.vocabulary={given.path} has {given.model['size']} entries, the text tower of "
-      f"{text.path} {_text_config(text).vocabulary}; leave inputs.vocabulary out."
+      f"{text.path} {text_config(text).vocabulary}; leave inputs.vocabulary out."
     )
   return Words(given.path, given.model["size"])
 
@@ -73,7 +89,7 @@ def dual_config(setting: Setting, section: ml_collections.ConfigDict, size: int)
   """
   model = setting.config.model
   given = setting.export("text", *TEXT)
-  text = TextConfig.of(model.text, size) if given is None else _text_config(given)
+  text = TextConfig.of(model.text, size) if given is None else text_config(given)
   return DualConfig(vision_config(setting, section), text, model.joint, model.pool, section.loss)
 
 
@@ -94,7 +110,7 @@ def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> Encod
     positions="sincos3d" if tubes else model.positions,
   )  # fmt: skip
   export = setting.export("encoder", *VISION)
-  have = None if export is None else _vision_config(export)
+  have = None if export is None else trained_vision(export)
   changes: dict[str, Any] = {
     "mixing": "joint" if of_images else model.mixing,
     "images": not of_images and 1 in frames,
@@ -115,9 +131,8 @@ def warm(setting: Setting, section: ml_collections.ConfigDict, dual: DualConfig)
   found: dict[str, Any] = {}
   vision, text = setting.export("encoder", *VISION), setting.export("text", *TEXT)
   if vision is not None:
-    have, given = _vision_config(vision), vision.params
-    tower = given["vision" if vision.kind == "contrast" else "encoder"]
-    found["vision"] = inflated(tower, have, dual.vision, place=vision.path, how=section.inflate)
+    have, given = trained_vision(vision), tower(vision)
+    found["vision"] = inflated(given, have, dual.vision, place=vision.path, how=section.inflate)
     shared = ("vision_projection", "pool", "log_scale", "bias")
     found |= _fitting(vision, dual, shared) if vision.kind == "contrast" else {}
   if text is not None:
@@ -140,18 +155,21 @@ def _fitting(export: Export, dual: DualConfig, names: tuple[str, ...]) -> Params
   return {name: export.params[name] for name in names if name in export.params}
 
 
-def _text_config(export: Export) -> TextConfig:
-  fields = export.model["dual"]["text"] if export.kind == "contrast" else export.model["text"]
-  return TextConfig.from_dict(fields)
+def text_config(export: Export) -> TextConfig:
+  """That of the text tower of an export."""
+  within = {"contrast": "dual", "svitt": "svitt"}.get(export.kind)
+  return TextConfig.from_dict((export.model[within] if within else export.model)["text"])
 
 
-def _vision_config(export: Export) -> EncoderConfig:
+def trained_vision(export: Export) -> EncoderConfig:
+  """The config of the video tower of an export, as it was trained."""
   have = EncoderConfig.from_dict(export.model["encoder"])
-  return dataclasses.replace(have, cls=have.cls and "cls" in _tower(export))
+  return dataclasses.replace(have, cls=have.cls and "cls" in tower(export))
 
 
-def _tower(export: Export) -> Params:
-  return export.params["vision" if export.kind == "contrast" else "encoder"]
+def tower(export: Export) -> Params:
+  """The parameters of the video tower of an export."""
+  return export.params["vision" if export.kind in BOTH else "encoder"]
 
 
 # What of the video tower trains, besides its projection. All but "last" go backward through the

@@ -34,12 +34,13 @@ class VocabularyStage(Stage):
     return {"entries": float(self.config.size)}
 
   def _captions(self) -> Iterator[str]:
-    from vfe.data.text import captions_of
+    from vfe.data.text import captions_of, cleaned
 
+    tidy = cleaned if self.config.data.text.get("clean") else str
     for i in range(len(self.source)):
       record = self.source[i]
       for key in self.config.keys_of_text:
-        yield from captions_of(record, key)
+        yield from map(tidy, captions_of(record, key))
 
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """The vocabulary, in the parameters and as a tokenizer.json beside them."""

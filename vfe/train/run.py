@@ -30,7 +30,9 @@ from vfe.train.clock import Clock
 
 DONE, ABOUT = "done.json", "about.json"
 # What --eval may be asked for otherwise than a stage was trained with: on which data, and how.
-MEASURES = ("data", "eval_batch", "generate", "questions", "retrieval", "written", "zero_shot")
+MEASURES = (
+  "data", "eval_batch", "generate", "measures", "questions", "retrieval", "written", "zero_shot",
+)  # fmt: skip
 PACKAGES = (
   "vfe", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "clu", "ml_collections",
   "av", "numpy",

@@ -1,0 +1,96 @@
+"""The networks of a stage that trains SViTT, by its config and its inputs."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from vfe.errors import UserError
+from vfe.learn.state import Params
+from vfe.models.inflate import fitted, inflated
+from vfe.models.svitt import SvittConfig
+from vfe.models.text import TextConfig
+from vfe.models.vivit import EncoderConfig
+from vfe.stages import towers
+from vfe.stages.stage import Setting
+from vfe.tokens.edges import Edges
+from vfe.tokens.pruning import Pruning
+
+LAYER_SCALE = 0.1  # BEiT's, base size
+
+
+def svitt_config(setting: Setting, section: ml_collections.ConfigDict, size: int) -> SvittConfig:
+  """The model of a stage; `size` is the vocabulary's.
+
+  Raises:
+    UserError: an input is of another shape than the config asks for.
+  """
+  model = setting.config.model
+  given = setting.export("text", *towers.TEXT)
+  text = TextConfig.of(model.text, size) if given is None else towers.text_config(given)
+  if not 0 < model.fused < text.depth:
+    raise UserError(
+      f"config.model.fused={model.fused}: the text encoder has {text.depth} layers, of which some "
+      "read the video and some do not; use 1 or more, and fewer than that."
+    )
+  return SvittConfig(
+    vision_config(setting, section), text, model.joint, model.fused, model.pool,
+    pruning(section.fused_pruning), section.temperature,
+  )  # fmt: skip
+
+
+def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> EncoderConfig:
+  """BEiT over a clip; what belongs to the weights of an input is the input's."""
+  model, data = setting.config.model, section.data
+  want = EncoderConfig.of(
+    model.size, data.frames, data.size, tuple(model.tubelet),
+    positions="relative", layer_scale=LAYER_SCALE, cls=True, pixels="half", norm_eps=1e-12,
+  )  # fmt: skip
+  export = setting.export("encoder", *towers.VISION)
+  want = want if export is None else fitted(towers.trained_vision(export), want)
+  want = dataclasses.replace(want, edges=edges(section.edges), pruning=pruning(section.pruning))
+  want.layout  # noqa: B018  an error of the tubelet now, not in a jitted step
+  return want
+
+
+def edges(section: ml_collections.ConfigDict) -> Edges | None:
+  """size=0: all tokens meet."""
+  return Edges(**section) if section.size else None
+
+
+def pruning(section: ml_collections.ConfigDict) -> Pruning | None:
+  """keep=1: all tokens go on."""
+  if section.keep == 1.0:
+    return None
+  return Pruning(tuple(section.after), section.keep, section.by)
+
+
+def warm(setting: Setting, config: SvittConfig) -> Params:
+  """What of the networks begins as the inputs have it."""
+  found: dict[str, Any] = {}
+  vision, text = setting.export("encoder", *towers.VISION), setting.export("text", *towers.TEXT)
+  if vision is not None:
+    have = towers.trained_vision(vision)
+    found["vision"] = inflated(towers.tower(vision), have, config.vision, place=vision.path)
+    if vision.kind == "svitt":
+      found |= _both(vision, config)
+    elif config.pool == "mean" and "pool_norm" in vision.params:
+      found["pool_norm"] = vision.params["pool_norm"]
+  if text is not None:
+    found["text"] = text.params["text"] | (
+      {"head": text.params["head"]} if "head" in text.params else {}
+    )
+  return found
+
+
+def _both(export: Any, config: SvittConfig) -> Params:
+  """Of a stage of this kind, what is neither of the two encoders."""
+  have = SvittConfig.from_dict(export.model["svitt"])
+  for field in ("width", "fused", "pool"):
+    if getattr(have, field) != getattr(config, field):
+      key = {"width": "joint"}.get(field, field)
+      raise UserError(
+        f"{export.path} was trained with model.{key}={getattr(have, field)}, the config says "
+        f"{getattr(config, field)}; set config.model.{key} to it."
+      )
+  return {name: of for name, of in export.params.items() if name not in ("vision", "text")}
