@@ -94,6 +94,13 @@ def test_an_axis_with_a_question_mark_is_used_where_it_divides():
   assert alone["head/kernel"] == ("fsdp", None) and alone["blocks/mlp/bias"] == (None, "fsdp")
 
 
+def test_biases_of_relative_positions_lie_with_their_heads():
+  table = {"vision": {"blocks": {"relative": jax.ShapeDtypeStruct((3, 20, 4), jnp.float32)}}}
+  lies = lambda sizes: sharding.shardings(table, sharding.make_mesh(sizes))["vision"]["blocks"]
+  assert lies({"fsdp": 4, "tensor": 2})["relative"].spec == PartitionSpec(None, "fsdp", "tensor")
+  assert lies({"tensor": 8})["relative"].spec == PartitionSpec(None, None, None)
+
+
 @pytest.mark.parametrize(
   ("rules", "message"),
   [

@@ -32,14 +32,16 @@ IF_IT_DIVIDES = "?"
 Rule = tuple[str, str | Sequence[str | None]]
 
 # The tensor axis: heads and hidden units lie over it, so that a layer's two products need one sum.
-# Keys and values that heads share may be too few. The words of a vocabulary lie over it, too, so
-# that their logits, which are larger than all else, are never whole on a device.
+# Keys and values that heads share may be too few. Relative positions [R, H] lie with their heads.
+# The words of a vocabulary lie over it, too, so that their logits, which are larger than all else,
+# are never whole on a device.
 TENSOR_RULES: tuple[Rule, ...] = (
   (r"(^|/)attention/query/kernel$", (None, "tensor")),
   (r"(^|/)attention/query/bias$", ("tensor",)),
   (r"(^|/)attention/(key|value)/kernel$", (None, "tensor?")),
   (r"(^|/)attention/(key|value)/bias$", ("tensor?",)),
   (r"(^|/)attention/out/kernel$", ("tensor", None)),
+  (r"(^|/)blocks/relative$", (None, "tensor?")),
   (r"(^|/)mlp/(up|gate)/kernel$", (None, "tensor")),
   (r"(^|/)mlp/up/bias$", ("tensor",)),
   (r"(^|/)mlp/down/kernel$", ("tensor", None)),
