@@ -176,6 +176,7 @@ def _finetune(chosen) -> dict:
     pool="class_attention" if large else "mean",  # A.5.3
     token_drop=(0.25 if large else 0.2) if chosen.frames >= 128 else 0.0,  # A.5.3, Table 2
     drop_path=0.1,
+    edges=dict(local=1, random=3, size=0),  # SViTT's blocks (docs/recipes.md); size=0: all meet
     mixup=0.8,
     cutmix=1.0,
     label_smoothing=0.1,

@@ -86,7 +86,7 @@ def _data(chosen) -> dict:
     max_fault_share=0.05,
     max_pixels=8192 * 4320,
     tabletop=dict(
-      rung="order",
+      rung="routine",  # long enough for questions within a video
       videos=4096,
       eval_videos=512,
       frames=256,

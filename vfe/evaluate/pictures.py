@@ -55,12 +55,58 @@ class KeptTokens:
       save(folder / "pictures" / "kept_tokens.png", self._rows)
     return {}
 
-  def _dimmed(
-    self, frames: UInt8[np.ndarray, "t S S 3"], kept: Bool[np.ndarray, "N"]
-  ) -> UInt8[np.ndarray, "t S S 3"]:
-    _, height, width = self._layout.tubelet
-    mask = kept.reshape(self._layout.grid).repeat(height, 1).repeat(width, 2)[..., None]
-    return np.where(mask, frames, frames // 6)
+  def _dimmed(self, frames: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return dimmed(frames, kept, self._layout)
+
+
+class PrunedTokens:
+  """The first clips, and below each what is left of it after every layer that prunes: SViTT-Ego's
+  Figure 1. With patterns, also which blocks of tokens meet in each layer.
+
+  Takes outputs frames uint8[B, t, S, S, 3] (one a latent frame) and kept bool[B, R, N], R times.
+  """
+
+  def __init__(self, layout: Layout, patterns: Sequence[Bool[np.ndarray, "_M _M"]] = ()):
+    self._layout, self._patterns = layout, patterns
+    self._rows: list[np.ndarray] = []
+
+  def collect(self, outputs: Mapping[str, Any], batch: dict[str, Any]) -> None:
+    """Keeps the first valid rows."""
+    each = 1 + outputs["kept"].shape[1]
+    for row in np.flatnonzero(batch["valid"])[: ROWS - len(self._rows) // each]:
+      frames = outputs["frames"][row]
+      tiles = [frames] + [dimmed(frames, kept, self._layout) for kept in outputs["kept"][row]]
+      self._rows += [strip(tile) for tile in tiles]
+
+  def finish(self, folder: pathlib.Path | None) -> dict[str, float]:
+    """Writes pruned_tokens.png, and edges.png: a square a layer, a row the blocks that one sees."""
+    if folder and self._rows:
+      save(folder / "pictures" / "pruned_tokens.png", self._rows)
+    if folder and self._patterns:
+      save(folder / "pictures" / "edges.png", [edges(self._patterns)])
+    return {}
+
+
+def dimmed(
+  frames: UInt8[np.ndarray, "t S S 3"], kept: Bool[np.ndarray, "N"], layout: Layout
+) -> UInt8[np.ndarray, "t S S 3"]:
+  """The clip, its tokens that are not kept darkened."""
+  _, height, width = layout.tubelet
+  mask = kept.reshape(layout.grid).repeat(height, 1).repeat(width, 2)[..., None]
+  return np.where(mask, frames, frames // 6)
+
+
+def edges(patterns: Sequence[Bool[np.ndarray, "_M _M"]]) -> UInt8[np.ndarray, "H W 3"]:
+  """Squares of equal size, side by side: white where a row's block sees a column's, and where it
+  sees itself grey."""
+  side = max(LEAST_HEIGHT, *(len(pattern) for pattern in patterns))
+  squares = []
+  for pattern in patterns:
+    grey = np.where(np.eye(len(pattern), dtype=bool) & pattern, 160, 255 * pattern)
+    place = np.arange(side) * len(pattern) // side
+    square = grey.astype(np.uint8)[place][:, place]
+    squares.append(np.pad(square, ((0, GAP), (0, GAP)), constant_values=90))
+  return np.concatenate(squares, axis=1)[..., None].repeat(3, axis=2)
 
 
 def strip(video: UInt8[np.ndarray, "T H W 3"], count: int = FRAMES) -> UInt8[np.ndarray, "H2 W2 3"]:

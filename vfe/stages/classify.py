@@ -18,7 +18,7 @@ from vfe.models import flops
 from vfe.models.classifier import Classifier
 from vfe.models.frozen import first_tokens
 from vfe.nn.random import key, row_keys
-from vfe.stages.encoder import encoder_config, encoder_input, execution, warm_encoder
+from vfe.stages.encoder import edges, encoder_config, encoder_input, execution, warm_encoder
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.tokens import selection
 from vfe.tokens.tubelets import gather_tubelets
@@ -36,7 +36,8 @@ class ClassifyStage(Stage):
   def __init__(self, setting: Setting):
     super().__init__(setting)
     self.pretrained = encoder_input(setting)
-    self.encoder = encoder_config(setting.config, self.config.data, self.pretrained)
+    encoder = encoder_config(setting.config, self.config.data, self.pretrained)
+    self.encoder = dataclasses.replace(encoder, edges=edges(self.config))
     self.layout = self.encoder.layout
     self.heads = {name: len(classes) for name, classes in self.source.heads.items()}
     if not self.heads:

@@ -13,6 +13,7 @@ from vfe.models.dual_encoder import vision_tower
 from vfe.models.frozen import given_encoder, trained_encoder
 from vfe.models.vivit import EncoderConfig
 from vfe.nn.blocks import Execution
+from vfe.tokens.edges import Edges
 from vfe.tokens.layout import Layout
 
 # Exports with a video encoder.
@@ -63,6 +64,11 @@ def encoder_config(
       )
   of_clips = {"frames": wanted.frames, "size": wanted.size, "tubelet": wanted.tubelet}
   return dataclasses.replace(have, **of_clips, images=False)
+
+
+def edges(section: ml_collections.ConfigDict) -> Edges | None:
+  """Which tokens meet in a stage's encoder, by its `edges`; with size=0, None: all of them."""
+  return Edges(**section.edges) if section.edges.size else None
 
 
 def execution(config: ml_collections.ConfigDict, dtype: str, **changes: Any) -> Execution:

@@ -12,8 +12,8 @@ from vfe.models.svitt import SvittConfig
 from vfe.models.text import TextConfig
 from vfe.models.vivit import EncoderConfig
 from vfe.stages import towers
+from vfe.stages.encoder import edges
 from vfe.stages.stage import Setting
-from vfe.tokens.edges import Edges
 from vfe.tokens.pruning import Pruning
 
 LAYER_SCALE = 0.1  # BEiT's, base size
@@ -48,14 +48,9 @@ def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> Encod
   )  # fmt: skip
   export = setting.export("encoder", *towers.VISION)
   want = want if export is None else fitted(towers.trained_vision(export), want)
-  want = dataclasses.replace(want, edges=edges(section.edges), pruning=pruning(section.pruning))
+  want = dataclasses.replace(want, edges=edges(section), pruning=pruning(section.pruning))
   want.layout  # noqa: B018  an error of the tubelet now, not in a jitted step
   return want
-
-
-def edges(section: ml_collections.ConfigDict) -> Edges | None:
-  """size=0: all tokens meet."""
-  return Edges(**section) if section.size else None
 
 
 def pruning(section: ml_collections.ConfigDict) -> Pruning | None:

@@ -26,7 +26,7 @@ from vfe.models.masked_words import Masking, hide, masked_words_loss
 from vfe.models.matching import hard_negatives, matching_loss
 from vfe.models.svitt import Svitt
 from vfe.nn.random import key, row_keys
-from vfe.stages import fused, measured, towers
+from vfe.stages import fused, measured, pictured, towers
 from vfe.stages.encoder import execution
 from vfe.stages.stage import Batch, Setting, Stage, mean
 from vfe.tokens.selection import everything
@@ -237,8 +237,9 @@ class SparseVideoTextStage(Stage):
     return self.tested.apply({"params": params}, patches, chosen, method="tokens_of_video")
 
   def evaluators(self) -> list[Evaluator]:
-    """Each of `measures` whose data are named."""
-    return measured.measures(self)
+    """Each of `measures` whose data are named, and pictures of the tokens of the first."""
+    found = measured.measures(self)
+    return [*found, pictured.pruned_tokens(self, found[0].name)] if found else []
 
   def export(self, params: Params) -> tuple[str, dict[str, Any], Params]:
     """All networks, and how texts are read."""
