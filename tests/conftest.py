@@ -181,6 +181,51 @@ def contrast_export():
   return make
 
 
+@pytest.fixture(scope="session")
+def svitt_export():
+  """Writes what training of SViTT leaves, of random parameters: make(folder, pool="mean"). Of 64
+  tokens of a clip 20 go on after the first layer."""
+  import dataclasses
+
+  import jax.numpy as jnp
+  import numpy as np
+
+  from vfe.data.text import train_vocabulary
+  from vfe.learn import exports
+  from vfe.models.frozen import first_tokens
+  from vfe.models.svitt import Svitt, SvittConfig
+  from vfe.models.text import TextConfig
+  from vfe.models.vivit import EncoderConfig
+  from vfe.tokens.edges import Edges
+  from vfe.tokens.pruning import Pruning
+
+  def make(folder, **changes):
+    vision = EncoderConfig.of(
+      "test", 4, 32, (1, 8, 8), positions="relative", layer_scale=0.1, cls=True, pixels="half",
+      depth=2, edges=Edges(1, 3, 8), pruning=Pruning((0,), 0.3),
+    )  # fmt: skip
+    text = TextConfig.of("test", 64, depth=2)
+    svitt = SvittConfig(vision, text, 16, 1, pruning=None, **changes)
+    (patches, chosen), one = first_tokens(vision.layout), jnp.zeros((1, 1), "int32")
+    init = lambda rng: Svitt(svitt).init(rng, patches, chosen, one, one > 0)
+    shapes = jax.eval_shape(init, jax.random.key(0))["params"]
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+      drawn = random.normal(scale=0.2, size=leaf.shape).astype(np.float32)
+      return 1 + drawn if path[-1].key == "scale" else drawn
+
+    model = {
+      "svitt": dataclasses.asdict(svitt), "encoder": dataclasses.asdict(vision), "length": 8,
+      "clean": True,
+    }  # fmt: skip
+    words = train_vocabulary(["a red cube falls", "a blue ball rolls", "the cup is lifted"], 64)
+    params, files = jax.tree_util.tree_map_with_path(draw, shapes), {"tokenizer.json": words}
+    return exports.write(folder / "export", "svitt", model, params, files=files)
+
+  return make
+
+
 # The caption stage at a size that writes in seconds, of clips that are shorter than the encoder's.
 CAPTIONS = {
   "stages": ("long", "caption"),

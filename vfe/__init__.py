@@ -6,6 +6,9 @@
     both = vfe.load("runs/longvivit_256-demo/long")
     both.similarity(video, ["a hand lifts a cup"])  # cosines, float32[B, 1]
 
+    reader = vfe.load("runs/svitt_ego-demo/pretrain")
+    reader.match(video, ["#C C lifts a cup."])  # log-odds of whether it tells of it, float32[B, 1]
+
     captioner = vfe.load("runs/longvivit_256-demo/caption")
     captioner.describe(captioner.read("a.mp4"))  # ["c lifts the cup ..."]
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     DualEncoder,
     Encoder,
     LanguageModel,
+    Svitt,
     TextEncoder,
     Tokenizer,
     load,
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-  "Captioner", "DualEncoder", "Encoder", "LanguageModel", "TextEncoder", "Tokenizer",
+  "Captioner", "DualEncoder", "Encoder", "LanguageModel", "Svitt", "TextEncoder", "Tokenizer",
   "__version__", "load",
 ]
 

@@ -13,6 +13,7 @@ from vfe.models.opened.captioner import Captioner
 from vfe.models.opened.dual import DualEncoder
 from vfe.models.opened.encoder import Encoder
 from vfe.models.opened.language import LanguageModel
+from vfe.models.opened.svitt import Svitt
 from vfe.models.opened.text import TextEncoder
 from vfe.models.opened.tokenizer import Tokenizer
 
@@ -35,7 +36,7 @@ HUGGING_FACE = {  # by model_type
 
 def load(
   path: str | pathlib.Path, *, dtype: str = "float32"
-) -> Encoder | DualEncoder | TextEncoder | LanguageModel | Captioner | Tokenizer:
+) -> Encoder | DualEncoder | Svitt | TextEncoder | LanguageModel | Captioner | Tokenizer:
   """Opens what a stage has trained, or a Hugging Face folder.
 
   Args:
@@ -133,6 +134,7 @@ OPENERS = {
   "mae": Encoder.of,
   "classifier": Encoder.of,
   "contrast": DualEncoder.of,
+  "svitt": Svitt.of,
   "caption": _captioner,
   "text": TextEncoder.of,
   "language": LanguageModel.of,

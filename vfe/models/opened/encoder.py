@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int32
 
 from vfe.errors import UserError
 from vfe.learn.exports import Export
@@ -81,7 +81,7 @@ class Encoder:
     """Tokens in (t, y, x) order, float32, after the class tokens of an encoder that has them.
 
     There is one of those, so that K tokens become 1 + K, or with mixing="frame" one of every latent
-    frame; the last K are always the selected ones.
+    frame; the last K are always the selected ones, or with pruning those of them that are left.
 
     Args:
       video: uint8[B, frames, size, size, 3], RGB.
@@ -93,6 +93,11 @@ class Encoder:
       UserError: a video of another type or shape.
     """
     return self._encode(self.params, *self.checked(video, selection))
+
+  def kept(self, video: Any, selection: Any = None) -> tuple[Int32[Array, "B _"], ...]:
+    """Which tokens go on after each of the layers config.pruning.after, as indices into
+    config.layout, in order; nothing without pruning. Arguments and errors as `encode`'s."""
+    return self._kept(self.params, *self.checked(video, selection))
 
   def pooled(self, video: Any, selection: Any = None) -> Float[Array, "B D"]:
     """One vector a clip, float32: what a classifier's heads see, else the mean of the tokens.
@@ -136,6 +141,14 @@ class Encoder:
     return jax.jit(lambda *inputs: self._tokens(*inputs).astype(jnp.float32))
 
   @functools.cached_property
+  def _kept(self):
+    def kept(params, video, selection):
+      sown = self._tokens(params, video, selection, mutable=["intermediates"])[1]
+      return sown.get("intermediates", {}).get("kept", ())
+
+    return jax.jit(kept)
+
+  @functools.cached_property
   def _pooled(self):
     return jax.jit(self._pool)
 
@@ -148,10 +161,10 @@ class Encoder:
 
     return jax.jit(classify)
 
-  def _tokens(self, params, video, selection):
+  def _tokens(self, params, video, selection, **more):
     module = vivit.Encoder(self.config, Execution(dtype=self.dtype))
     patches = gather_tubelets(video, self.config.layout, selection)
-    return module.apply({"params": params["encoder"]}, patches, selection)
+    return module.apply({"params": params["encoder"]}, patches, selection, **more)
 
   def _pool(self, params, video, selection):
     tokens = self._tokens(params, video, selection)

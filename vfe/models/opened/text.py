@@ -64,8 +64,12 @@ class TextEncoder:
     return jax.jit(lambda *inputs: apply(*inputs).astype(jnp.float32))
 
 
-def tokenized(vocabulary: str | None, length: int, path: str, texts: Sequence[str]):
+def tokenized(
+  vocabulary: str | None, length: int, path: str, texts: Sequence[str], clean: bool = False
+):
   """Ids int32[B, L] and mask bool[B, L] of texts, by the vocabulary of what lies at `path`.
+
+  `clean` is that of `vfe.data.text.Tokenizer`.
 
   Raises:
     UserError: not a list of at least one text, or there is no vocabulary.
@@ -74,4 +78,4 @@ def tokenized(vocabulary: str | None, length: int, path: str, texts: Sequence[st
     raise UserError(f"the texts are {texts!r}; give a list of at least one.")
   if vocabulary is None:
     raise UserError(f"{path} holds no tokenizer.json nor vocab.txt; put the model's own there.")
-  return Tokenizer(vocabulary, length)(texts)
+  return Tokenizer(vocabulary, length, clean)(texts)
