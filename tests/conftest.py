@@ -202,7 +202,7 @@ def svitt_export():
   def make(folder, **changes):
     vision = EncoderConfig.of(
       "test", 4, 32, (1, 8, 8), positions="relative", layer_scale=0.1, cls=True, pixels="half",
-      depth=2, edges=Edges(1, 3, 8), pruning=Pruning((0,), 0.3),
+      edges=Edges(1, 3, 8), pruning=Pruning((0,), 0.3),
     )  # fmt: skip
     text = TextConfig.of("test", 64, depth=2)
     svitt = SvittConfig(vision, text, 16, 1, pruning=None, **changes)

@@ -10,6 +10,7 @@ import pytest
 from vfe.errors import UserError
 from vfe.learn.sharding import make_mesh
 from vfe.models.inflate import positions
+from vfe.stages import encoder as encoders
 from vfe.stages.classify import ClassifyStage
 from vfe.stages.mae import MAEStage
 from vfe.stages.planned import planned
@@ -61,6 +62,17 @@ def test_pretraining_begins_with_a_contrastive_tower_without_its_class_token(
     config.pretrain.encoder_mask.kind = "random"
   with pytest.raises(UserError, match=r"mixing='frame'.*use kind=tube"):
     begun(MAEStage, "pretrain", config, export)
+
+
+def test_pretraining_begins_with_a_pruned_encoder_and_lets_all_tokens_go_on(
+  tiny_pixels, svitt_export, tmp_path
+):
+  """The decoder asks for each token that enters."""
+  export = svitt_export(tmp_path)
+  stage, found = begun(MAEStage, "pretrain", tiny_pixels(CLIPS), export)
+  assert fits(stage, found) and stage.encoder.pruning is None and stage.encoder.edges
+  assert "left out after layers 0; here all go on" in stage.notes()[0]
+  assert encoders.notes(None) == []
 
 
 def test_an_embedding_of_other_tubelets_is_inflated_or_refused(tiny, contrast_export, tmp_path):

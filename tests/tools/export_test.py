@@ -121,6 +121,20 @@ def test_a_tower_that_transformers_have_no_model_for_leaves_nothing(tmp_path, co
   assert not (tmp_path / "out").exists()
 
 
+def test_what_was_not_trained_as_transformers_would_run_it_is_refused(
+  tmp_path, models, svitt_export
+):
+  svitt_export(tmp_path / "svitt")
+  with pytest.raises(UserError, match=r"open it with vfe\.load"):
+    run(tmp_path / "svitt", tmp_path / "out")
+  _, model, params = models["mae"]
+  sparse = {"encoder": model["encoder"] | {"edges": {"local": 1, "random": 3, "size": 8}}}
+  exports.write(tmp_path / "export", "encoder", sparse, {"encoder": params["encoder"]})
+  with pytest.raises(UserError, match=r"edges"):
+    run(tmp_path, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
 def test_what_transformers_cannot_hold_is_said_and_its_encoder_can_be_written(tmp_path, models):
   kind, model, params = models["classifier"]
   two = {**model, "heads": {"verb": 3, "noun": 3}, "classes": {"verb": [], "noun": []}}

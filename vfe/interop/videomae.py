@@ -57,7 +57,7 @@ CLASSIFIER = (
 # What an encoder has that theirs can hold, where ours can be otherwise.
 THEIRS = dict(
   positions="sincos1d", mixing="joint", cls=False, pre_norm=False, activation="gelu", images=False,
-  adapter=0, lora=0,
+  adapter=0, lora=0, layer_scale=0.0, edges=None, pruning=None,
 )  # fmt: skip
 LATER_NAMES = {"q_bias": "query.bias", "v_bias": "value.bias"}
 

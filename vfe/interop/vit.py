@@ -48,6 +48,7 @@ DEFAULTS = dict(
 # What an encoder has that transformers' ViT can hold, where ours can be otherwise.
 THEIRS = dict(
   positions="learned", mixing="joint", pre_norm=False, images=False, adapter=0, lora=0,
+  layer_scale=0.0, edges=None, pruning=None,
 )  # fmt: skip
 
 

@@ -59,6 +59,7 @@ class CaptionStage(Stage):
   def _config(self) -> VideoLanguageConfig:
     section = self.config
     encoder = encoders.encoder_config(self.setting.config, section.data, self._encoder)
+    encoder = encoders.of_all_tokens(encoder)
     language = LanguageConfig.from_dict(self._language.model["language"])
     of_resampler, of_bridge = dict(section.resampler), dict(section.bridge)
     width = of_resampler.pop("width") or language.width
@@ -78,6 +79,10 @@ class CaptionStage(Stage):
   def ready(cls, section: Any) -> None:
     """Raises UserError where captions cannot be measured."""
     measured_text.ready(section)
+
+  def notes(self) -> list[str]:
+    """What of the frozen encoder is left out."""
+    return encoders.notes(self._encoder)
 
   # Data.
 

@@ -66,6 +66,24 @@ def encoder_config(
   return dataclasses.replace(have, **of_clips, images=False)
 
 
+def of_all_tokens(encoder: EncoderConfig) -> EncoderConfig:
+  """The same for a stage that asks for each token that enters. Pruning, which has no parameters,
+  is left out."""
+  return dataclasses.replace(encoder, pruning=None)
+
+
+def notes(export: Export | None) -> list[str]:
+  """That `of_all_tokens` changes an input, where it does."""
+  pruning = export and EncoderConfig.from_dict(export.model["encoder"]).pruning
+  if not pruning:
+    return []
+  layers = ", ".join(map(str, pruning.after))
+  return [
+    f"the encoder of {export.path} was trained with tokens left out after layers {layers}; here "
+    "all go on"
+  ]
+
+
 def edges(section: ml_collections.ConfigDict) -> Edges | None:
   """Which tokens meet in a stage's encoder, by its `edges`; with size=0, None: all of them."""
   return Edges(**section.edges) if section.edges.size else None

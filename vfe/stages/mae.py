@@ -20,7 +20,7 @@ from vfe.models.frozen import first_tokens
 from vfe.models.mae import MAE, DecoderConfig, masked_mse, pixel_targets
 from vfe.models.tokenizer import ENCODING, TokenizerConfig, tokenize_clip
 from vfe.nn.random import row_keys
-from vfe.stages.encoder import encoder_config, encoder_input, execution, warm_encoder
+from vfe.stages import encoder as encoders
 from vfe.stages.stage import Batch, Setting, Stage
 from vfe.stages.stored import check_stored
 from vfe.tokens import selection
@@ -68,7 +68,9 @@ class MAEStage(Stage):
     export = setting.export("tokenizer", "tokenizer")
     self.tokenizer = TokenizerConfig(**export.model) if export else None
     self.stored = setting.export("targets", "targets")
-    encoder = encoder_config(setting.config, self.config.data, encoder_input(setting))
+    export = encoders.encoder_input(setting)
+    encoder = encoders.encoder_config(setting.config, self.config.data, export)
+    encoder = encoders.of_all_tokens(encoder)
     self.encoder = dataclasses.replace(encoder, cls=False)  # the decoder has no place for it
     self.layout = self.encoder.layout
     self._check_targets()
@@ -76,7 +78,7 @@ class MAEStage(Stage):
       self.encoder,
       DecoderConfig.of(setting.config.model.size, depth=setting.config.model.decoder_depth),
       self.layout.channels if self.config.target == "pixels" else len(self.levels),
-      execution(setting.config, self.dtype),
+      encoders.execution(setting.config, self.dtype),
     )
 
   def _check(self) -> None:
@@ -111,6 +113,10 @@ class MAEStage(Stage):
       )
     if self.stored:
       check_stored(self.name, self.config.data, self.stored)
+
+  def notes(self) -> list[str]:
+    """What of an encoder that it begins with is left out."""
+    return encoders.notes(encoders.encoder_input(self.setting))
 
   @property
   def _latent(self) -> bool:
@@ -150,7 +156,7 @@ class MAEStage(Stage):
 
   def warm(self) -> dict[str, Params]:
     """The encoder of another pre-training, where one is an input (paper 4.4: K710 first)."""
-    return warm_encoder(self, encoder_input(self.setting), self.encoder)
+    return encoders.warm_encoder(self, encoders.encoder_input(self.setting), self.encoder)
 
   @functools.cached_property
   def frozen(self) -> dict[str, Params]:

@@ -46,6 +46,11 @@ def write_hugging_face(export: Export, out: pathlib.Path, encoder_only: bool) ->
     raise UserError(
       f"{export.path} holds a {export.kind}; only video encoders and text models can be written."
     )
+  if export.kind == "svitt":
+    raise UserError(
+      f"{export.path} holds a svitt: transformers have no BEiT of clips, nor a BERT that reads "
+      "them; open it with vfe.load."
+    )
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(f"--out={out} is there already and not an empty folder; name a new one.")
   if export.kind == "contrast":
