@@ -16,7 +16,8 @@ from vfe.stages.encoder import edges
 from vfe.stages.stage import Setting
 from vfe.tokens.pruning import Pruning
 
-LAYER_SCALE = 0.1  # BEiT's, base size
+# What a BEiT of base size is (arXiv 2106.08254), besides its size.
+BEIT = dict(positions="relative", layer_scale=0.1, cls=True, pixels="half", norm_eps=1e-12)
 
 
 def svitt_config(setting: Setting, section: ml_collections.ConfigDict, size: int) -> SvittConfig:
@@ -42,10 +43,7 @@ def svitt_config(setting: Setting, section: ml_collections.ConfigDict, size: int
 def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> EncoderConfig:
   """BEiT over a clip; what belongs to the weights of an input is the input's."""
   model, data = setting.config.model, section.data
-  want = EncoderConfig.of(
-    model.size, data.frames, data.size, tuple(model.tubelet),
-    positions="relative", layer_scale=LAYER_SCALE, cls=True, pixels="half", norm_eps=1e-12,
-  )  # fmt: skip
+  want = EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet), **BEIT)
   export = setting.export("encoder", *towers.VISION)
   want = want if export is None else fitted(towers.trained_vision(export), want)
   want = dataclasses.replace(want, edges=edges(section), pruning=pruning(section.pruning))

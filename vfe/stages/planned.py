@@ -26,7 +26,7 @@ from vfe.models.pretrained import find
 from vfe.models.resnet import ResNet, ResNetConfig
 from vfe.models.text import TextConfig, TextEncoder
 from vfe.models.tokenizer import Tokenizer, TokenizerConfig
-from vfe.stages import stage_class
+from vfe.stages import fused, stage_class
 from vfe.stages.stage import Setting, Stage
 from vfe.stages.stored import stored_data
 
@@ -138,9 +138,10 @@ def _export(stage: Stage) -> Export:
 def _encoder(section: Any, config: Any) -> tuple[str, dict[str, Any], Any]:
   model, data = config.model, section.data
   tubelet = (1, *model.tubelet[1:]) if data.frames == 1 else tuple(model.tubelet)
-  encoder = vivit.EncoderConfig.of(
-    model.size, data.frames, data.size, tubelet, positions=model.get("positions", "sincos1d")
-  )
+  how, frames = {"positions": model.get("positions", "sincos1d")}, data.frames
+  if section.kind == "sparse_video_text":
+    how, frames = fused.BEIT | {"final_norm": False}, 1
+  encoder = vivit.EncoderConfig.of(model.size, frames, data.size, tubelet, **how)
   module, one = vivit.Encoder(encoder), jnp.zeros((1, 1), jnp.int32)
   patches = jnp.zeros((1, 1, encoder.layout.channels), jnp.uint8)
   params = jax.eval_shape(lambda rng: module.init(rng, patches, one)["params"], jax.random.key(0))
