@@ -68,8 +68,8 @@ class MAEStage(Stage):
     export = setting.export("tokenizer", "tokenizer")
     self.tokenizer = TokenizerConfig(**export.model) if export else None
     self.stored = setting.export("targets", "targets")
-    export = encoders.encoder_input(setting)
-    encoder = encoders.encoder_config(setting.config, self.config.data, export)
+    given = encoders.encoder_input(setting)
+    encoder = encoders.encoder_config(setting.config, self.config.data, given)
     encoder = encoders.of_all_tokens(encoder)
     self.encoder = dataclasses.replace(encoder, cls=False)  # the decoder has no place for it
     self.layout = self.encoder.layout
