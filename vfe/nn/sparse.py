@@ -24,19 +24,29 @@ PAIRS = 2**15  # whose biases are looked up at once: the time of a TPU's compile
 ALIGNED = 16  # where all blocks meet, queries are in parts of a multiple of this
 
 
-class Seen(NamedTuple):
-  """Keys and values of the blocks [B H M G d], and of the tokens that everybody sees [B H f d]."""
+class Parts(NamedTuple):
+  """How queries and keys are cut: C parts of c blocks of g queries, M blocks of G keys.
 
-  k: jax.Array
-  v: jax.Array
-  first_k: jax.Array
-  first_v: jax.Array
+  pattern: [C c J], the blocks of keys that each block of queries sees.
+  """
+
+  pattern: jax.Array
+  asking: int
+  blocks: int
+  answering: int
+
+
+class Seen(NamedTuple):
+  """Keys and values side by side, of the blocks [B H M G 2d] and of the tokens that everybody sees
+  [B H f 2d]: a head's are 128 numbers mostly, as many as a TPU's memory keeps in a row."""
+
+  blocks: jax.Array
+  first: jax.Array
 
 
 class Which(NamedTuple):
-  """Integers: the pattern [C c J] and own codes [C b c g] of C parts of c query blocks; codes
-  [b M G] of all key blocks' tokens; which of these tokens there are [M G]. No codes without a bias.
-  """
+  """Integers: the pattern [C c J] and own codes [C b c g] of the parts; codes [b M G] of all blocks
+  of keys; which of these there are [M G]. No codes without a bias."""
 
   pattern: jax.Array
   own: jax.Array | None
@@ -109,91 +119,109 @@ def probabilities_of_first(
 
 def _sparse(q, k, v, pattern, bias, *, size: int, first: int) -> Float[Array, "B N H d"]:
   """`attend_sparse` on one device."""
-  n, blocks = q.shape[1] - first, len(pattern)
-  own_size, at_once = size, 1
-  if pattern.shape[1] == blocks:  # the keys are one block, and so are the queries of a part
-    own_size = ALIGNED * -(-n // (ALIGNED * -(-n // QUERIES)))
-    blocks, size = -(-n // own_size), n
-    pattern = jnp.zeros((blocks, 1), pattern.dtype)
-  else:
-    at_once = -(-blocks // -(-blocks // max(1, QUERIES // size)))
-  parts, met = -(-blocks // at_once), -(-n // size)
-  split = lambda x, axis: jnp.moveaxis(_cut(x, axis, parts, at_once), axis, 0)
-  heads = [x.swapaxes(1, 2) for x in (q, k, v)]
-  queries = _cut(heads[0][:, :, first:], 2, blocks, own_size)
-  keys, values = (_cut(x[:, :, first:], 2, met, size) for x in heads[1:])
-  seen = Seen(keys, values, *(x[:, :, :first] for x in heads[1:]))
-  table = codes = own = None
-  if bias is not None:
-    table, codes = bias.table, _cut(bias.codes, 1, met, size)
-    own = split(_cut(bias.codes, 1, blocks, own_size), 1)
-  there = (jnp.arange(met * size) < n).reshape(met, size)
-  out = _meet(split(queries, 2), seen, table, Which(split(pattern, 0), own, codes, there))
-  out = jnp.moveaxis(out, 0, 2).reshape(*heads[0].shape[:2], -1, q.shape[3])[:, :, :n]
+  table, codes = bias or (None, None)
+  out = _meet(size, first, q, k, v, table, codes, pattern)
   if not first:
-    return out.swapaxes(1, 2)
-  row = probabilities_of_first(q[:, :first], k, None if bias is None else bias.table)
+    return out
+  row = probabilities_of_first(q[:, :first], k, table)
   everywhere = jnp.einsum("bhfn,bnhd->bfhd", row.astype(v.dtype), v)
-  return jnp.concatenate([everywhere, out.swapaxes(1, 2)], axis=1)
+  return jnp.concatenate([everywhere, out], axis=1)
 
 
-@jax.custom_vjp
-def _meet(q, seen: Seen, table, which: Which):
-  """What the tokens of query blocks [C B H c g d] get from those they see, part after part.
+def _parts(pattern, n: int, size: int) -> Parts:
+  """How n tokens that meet by a pattern of blocks of `size` are cut."""
+  blocks = len(pattern)
+  if pattern.shape[1] == blocks:  # the keys are one block, and so are the queries of a part
+    asking = ALIGNED * -(-n // (ALIGNED * -(-n // QUERIES)))
+    return Parts(jnp.zeros((-(-n // asking), 1, 1), pattern.dtype), asking, 1, n)
+  parts = -(-blocks // max(1, QUERIES // size))
+  return Parts(_cut(pattern, 0, parts, -(-blocks // parts)), size, blocks, size)
 
-  table: [R H] or None.
-  """
+
+def _queries(x, parts: Parts):
+  """Of tokens [B N H d] the parts [C B H c g d]."""
+  count, at_once, _ = parts.pattern.shape
+  x = _cut(x.swapaxes(1, 2), 2, count * at_once, parts.asking)
+  return jnp.moveaxis(_cut(x, 2, count, at_once), 2, 0)
+
+
+def _seen(k, v, parts: Parts, first: int) -> Seen:
+  x = jnp.concatenate([k, v], axis=-1).swapaxes(1, 2)
+  return Seen(_cut(x[:, :, first:], 2, parts.blocks, parts.answering), x[:, :, :first])
+
+
+def _which(codes, parts: Parts, n: int) -> Which:
+  count, at_once, _ = parts.pattern.shape
+  there = (jnp.arange(parts.blocks * parts.answering) < n).reshape(parts.blocks, -1)
+  if codes is None:
+    return Which(parts.pattern, None, None, there)
+  own = _cut(_cut(codes, 1, count * at_once, parts.asking), 1, count, at_once)
+  answering = _cut(codes, 1, parts.blocks, parts.answering)
+  return Which(parts.pattern, jnp.moveaxis(own, 1, 0), answering, there)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _meet(size: int, first: int, q, k, v, table, codes, pattern):
+  """What all tokens [B N H d] but the first get, part after part. table, codes: or None."""
+  n = q.shape[1] - first
+  parts = _parts(pattern, n, size)
+  seen, which = _seen(k, v, parts, first), _which(codes, parts, n)
 
   def part(of):
     q, pattern, own = of
     biases = _biases(table, own, _answering(which, pattern))
-    return _mixed(q, *_gathered(seen, pattern), *seen[2:], *biases, which.there[pattern])
+    return _mixed(q, _gathered(seen, pattern), seen.first, *biases, which.there[pattern])
 
-  return jax.lax.map(part, (q, which.pattern, which.own))
-
-
-def _forward(q, seen: Seen, table, which: Which):
-  return _meet(q, seen, table, which), (q, seen, table, which)
+  out = jax.lax.map(part, (_queries(q[:, first:], parts), which.pattern, which.own))
+  out = jnp.moveaxis(out, 0, 2)  # B H C c g d
+  return out.reshape(*out.shape[:2], -1, out.shape[5])[:, :, :n].swapaxes(1, 2)
 
 
-def _backward(saved, given):
+def _forward(size: int, first: int, *inputs):
+  return _meet(size, first, *inputs), inputs
+
+
+def _backward(size: int, first: int, inputs, given):
   """Each part's probabilities are made again. What its keys, values and biases get is added where
   they came from: autodiff would add arrays of all tokens, part after part, in time N²."""
-  q, seen, table, which = saved
+  *tokens, table, codes, pattern = inputs
+  n = given.shape[1]
+  parts = _parts(pattern, n, size)
+  cut = lambda q, k, v: (_queries(q[:, first:], parts), _seen(k, v, parts, first))
+  (queries, seen), uncut = jax.vjp(cut, *tokens)
+  which = _which(codes, parts, n)
 
   def part(sums, of):
     q, pattern, own, given = of
     answering = _answering(which, pattern)
     run = lambda *inputs: _mixed(*inputs, which.there[pattern])
-    inputs = (q, *_gathered(seen, pattern), *seen[2:], *_biases(table, own, answering))
-    dq, dk, dv, *firsts, dbias, dto_first = jax.vjp(run, *inputs)[1](given)
-    of_seen, of_table = sums
-    k, v = (_added(x, pattern, dx) for x, dx in ((of_seen.k, dk), (of_seen.v, dv)))
-    of_first = (x + dx for x, dx in zip(of_seen[2:], firsts, strict=True))
+    inputs = (q, _gathered(seen, pattern), seen.first, *_biases(table, own, answering))
+    dq, dblocks, dfirst, dbias, dto_first = jax.vjp(run, *inputs)[1](given)
+    (of_blocks, of_first), of_table = sums
     if table is not None:
       of_table = _table_added(of_table, own, answering, dbias).at[TO_CLS].add(dto_first)
-    return (Seen(k, v, *of_first), of_table), dq
+    return (Seen(_added(of_blocks, pattern, dblocks), of_first + dfirst), of_table), dq
 
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (seen, table))
-  sums, dq = jax.lax.scan(part, zeros, (q, which.pattern, which.own, given))
+  scanned = (queries, which.pattern, which.own, _queries(given, parts))
+  sums, dq = jax.lax.scan(part, zeros, scanned)
   dseen, dtable = jax.tree.map(lambda x, of: x.astype(of.dtype), sums, (seen, table))
-  return dq, dseen, dtable, None
+  return *uncut((dq, dseen)), dtable, None, None
 
 
 _meet.defvjp(_forward, _backward)
 
 
 def _gathered(seen: Seen, pattern):
-  """Keys and values [B H c J·G d] that each of c blocks sees."""
-  if seen.k.shape[2] == 1:
-    return seen.k, seen.v
-  return (
-    x[:, :, pattern].reshape(*x.shape[:2], len(pattern), -1, x.shape[4]) for x in (seen.k, seen.v)
-  )
+  """Keys and values [B H c J·G 2d] that each of c blocks sees."""
+  x = seen.blocks
+  if x.shape[2] == 1:
+    return x
+  return x[:, :, pattern].reshape(*x.shape[:2], len(pattern), -1, x.shape[4])
 
 
 def _added(sums, pattern, dx):
-  """Sums [B H M G d] and what has been `_gathered` from there."""
+  """Sums [B H M G 2d] and what has been `_gathered` from there."""
   if sums.shape[2] == 1:
     return sums + dx
   return sums.at[:, :, pattern].add(dx.reshape(*sums.shape[:2], *pattern.shape, *sums.shape[3:]))
@@ -250,8 +278,11 @@ def _entries(table, own, answering):
   return between(own[:, None], answering, len(table))
 
 
-def _mixed(q, k, v, first_k, first_v, bias, to_first, there):
-  """Attention of q [B H c g d] to k and v [B H c J·G d] that are `there` [c J G], and the first."""
+def _mixed(q, seen, first, bias, to_first, there):
+  """Attention of q [B H c g d] to the `seen` [B H c J·G 2d] that are `there` [c J G] and the first.
+  """
+  k, v = jnp.split(seen, 2, axis=-1)
+  first_k, first_v = jnp.split(first, 2, axis=-1)
   product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
   scale = q.shape[-1] ** -0.5
   ahead = product("bhcgd,bhfd->bhcgf", q, first_k) * scale
