@@ -87,6 +87,7 @@ def _cut(size: Size, video: UInt8[np.ndarray, "n T H W 3"], told, events: int):
       start, stop = (round(row[name] * FPS) for name in ("clip_start", "clip_end"))
       at = start + (np.arange(parts) + 0.5) * (stop - start) / parts
       found[number, event] = video[number, at.astype(int)]
+    found[number, len(rows) :] = found[number, len(rows) - 1]  # no colour of its own
   return found
 
 
