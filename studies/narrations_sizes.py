@@ -123,9 +123,9 @@ class Size:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-# Fixed by whether `egonce-3` passes the frame difference within videos in three minutes (seed 0): on
-# a still table it did not. A block is a row of a frame: of 12 blocks a token meets 4 or 6, and in
-# the paper of 14. With shapes in the nouns a clip had hardly a positive in a batch.
+# Fixed by whether `egonce-3` passes the frame difference within videos in three minutes (seed 0):
+# on a still table it did not. A block is a row of a frame: of 12 blocks a token meets 4 or 6, and
+# in the paper of 14. With shapes in the nouns a clip had hardly a positive in a batch.
 CPU = Size(
   size=24, objects=(2, 2), texture="weak", motion=1.0, frames=256, shape_words=False,
   seen=4, tubelet=(1, 8, 8), block=3, width=64, depth=4, heads=2, after=(1, 2), keep=0.7,
