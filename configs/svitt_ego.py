@@ -168,19 +168,19 @@ def _demo(config: ml_collections.ConfigDict, own: bool) -> None:
   config.vocabulary = dict(
     kind="vocabulary", size=256, keys_of_text=("caption",), data=captioned_data()
   )
-  config.model.update(size="demo", tubelet=(1, 4, 4), text="demo", fused=1, joint=64, remat="none")
+  config.model.update(size="demo", tubelet=(1, 8, 8), text="demo", fused=1, joint=64, remat="none")
   config.data.update(size=32, workers=0)
   config.data.augment.update(kind="center", flip=False)  # left is not right
   config.data.text.length = 16
-  config.data.tabletop.update(videos=256, eval_videos=64, size=32, objects=(2, 3))
+  config.data.tabletop.update(videos=256, eval_videos=64, size=32, objects=(2, 2))
   config.checkpoint.every = 500
   for name in ("pretrain", "expand"):
     stage = config[name]
-    stage.update(batch=32, eval_batch=32, steps=400, temperature=0.07, drop_path=0.0)
-    stage.edges.update(size=16, random=3)
+    stage.update(batch=64, eval_batch=64, steps=400, temperature=0.07, drop_path=0.0)
+    stage.edges.update(size=4, random=3)  # a row of a frame
     stage.pruning.after = (1, 2)
     stage.fused_pruning.update(after=(0,), keep=0.5)
-    stage.optimizer.update(base_lr=1e-3, batch_reference=32, end_lr=0.0, clip_norm=1.0)
+    stage.optimizer.update(base_lr=1e-3, batch_reference=64, end_lr=0.0, clip_norm=1.0)
     if not own:
       stage.measures.judged.data.source = "tabletop"
   config.pretrain.inputs.vocabulary = "vocabulary"
