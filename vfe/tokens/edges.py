@@ -43,13 +43,9 @@ class Edges:
     return min(self.local + self.random, self.blocks(n))
 
 
-DENSE = 256  # tokens of a block where all of them meet; one block, up to twice as many
-
-
 def all_edges(n: int) -> Edges:
-  """Blocks of n tokens that all meet: dense attention, some of it at a time."""
-  size = n if n <= 2 * DENSE else DENSE
-  return Edges(1, -(-n // size) - 1, size)
+  """All of n tokens meet: one block, whose pairs are not held at once."""
+  return Edges(1, 0, n)
 
 
 def pattern(
