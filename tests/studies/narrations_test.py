@@ -102,28 +102,3 @@ def test_words_of_claims():
   blind = [row(n, s, 0.2, 0.2) for s in range(3) for n in ("egonce-3", "info_nce-3")]
   claim = narrations_report.COMPARISONS[0]
   assert narrations_report.verdict(blind, claim) == "not shown at this size"
-
-
-def test_all_losses_of_the_gpu_size_by_their_shapes():
-  jax = pytest.importorskip("jax")
-  from studies.narrations_jobs import Run
-
-  size = SIZES["gpu"]
-  run = Run(size, CONDITIONS["all-losses"])
-  events, videos = 9, run.schedule().batch
-  of = lambda dtype, *shape: jax.ShapeDtypeStruct((videos, *shape), dtype)
-  frames = narrations_data.APART * size.seen
-  rows = {
-    "clips": of("uint8", events, frames, size.size, size.size, 3),
-    "mean": of("float32", 3),
-    "scale": of("float32"),
-    "ids": of("int32", events, size.length),
-    "nouns": of("bool", events, 30),
-    "verbs": of("bool", events, 12),
-    "there": of("bool", events),
-    "scene": of("int32", events),
-    "number": of("int32"),
-  }
-  params = jax.eval_shape(run.init, jax.random.key(0))
-  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), videos))
-  assert jax.eval_shape(run.loss, params, rows, keys).shape == ()
