@@ -117,15 +117,20 @@ def concrete(tree, seed):
 
 
 class Run:
-  """The real program of a stage, compiled once."""
+  """The real program of a stage, compiled once, and a state before it: parameters drawn here, which
+  nothing is compiled for, with gates of 0, and 0 for all the rest."""
 
   def __init__(self, made, mesh=ONE):
     self.mesh, self.stage = mesh, made
     with jax.set_mesh(mesh):
       self.program = program(made)
-      init = jax.jit(made.init_state, out_shardings=self.program.layout)
-      self.before = jax.tree.map(np.asarray, init(self.program.rng))
       self.compiled = self.program.compile()
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.program.state)
+    group = state.groups["model"]
+    params = concrete(group.params, 7)
+    for name in ("gate", "mlp_gate"):
+      params["bridge"]["blocks"][name][:] = 0
+    self.before = state.replace(groups={"model": group.replace(params=params)})
     self.frozen = concrete(self.program.frozen, 5)
 
   def __call__(self, batch, steps=1):

@@ -32,7 +32,7 @@ def study(tmp_path_factory):
   for name in ENCODERS:
     run = contrast_jobs.Run(TEST.world, CONDITIONS[name])
     params = jax.jit(run.init)(jax.random.key(0))
-    drawn = jax.tree.map(lambda x: x[None], params)
+    drawn = jax.tree.map(lambda x: np.asarray(x)[None], params)
     contrast_jobs.save(study.before.encoders, name, (1,), drawn)
   untrained = lambda name, loss, schedule, params, data, seed, trained=None: (params, 0.0)
   with pytest.MonkeyPatch.context() as patch:

@@ -27,10 +27,10 @@ def study(tmp_path_factory):
   folder = tmp_path_factory.mktemp("contrast")
   study = contrast.Study("test", folder, folder / "encoders")
   image, short = (Run(TEST, CONDITIONS[name]) for name in ("image", "joint-0"))
-  drawn = image.init(jax.random.key(0))
-  begun = short.begun(short.init(jax.random.key(1)), drawn, image.vision)
+  drawn, fresh = (jax.jit(of.init)(jax.random.key(i)) for i, of in enumerate((image, short)))
+  begun = short.begun(fresh, drawn, image.vision)
   for name, params in (("image", drawn), ("joint-0", begun)):
-    save(study.encoders, name, (1,), jax.tree.map(lambda x: x[None], params))
+    save(study.encoders, name, (1,), jax.tree.map(lambda x: np.asarray(x)[None], params))
   study.run("long-last-75", (1,))
   return study
 

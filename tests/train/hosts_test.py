@@ -61,7 +61,7 @@ def start(request, tmp_path_factory):
   command += ["--", sys.executable, "-m", "vfe.main", "--config=configs/lvmae_128.py:demo"]
   command += [f"--config.{key}={value}" for key, value in changes.items()]
   env = os.environ | {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-  env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+  env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
   env |= {"XLA_FLAGS": request.getfixturevalue("quick_flags")}  # only the first has a cache
 
   def call(workdir):

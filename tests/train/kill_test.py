@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 CHANGES = {
@@ -16,6 +17,8 @@ CHANGES = {
   "pretrain.inputs.targets": "",
   "tokenizer.batch": 2,
   "tokenizer.steps": 8,
+  "tokenizer.model.multipliers": (1, 1),
+  "tokenizer.model.temporal_downsample": (True,),
   "tokenizer.discriminator.multipliers": (1,),
   "pretrain.steps": 40,
   "log.every": 4,
@@ -24,15 +27,15 @@ CHANGES = {
 
 
 @pytest.fixture
-def start(request, tmp_path, cache_folder):
+def start(request):
   """Starts `python -m vfe.main` with the tiny recipe in a workdir."""
   changes = {**request.getfixturevalue("tiny_changes"), **CHANGES}
   command = [sys.executable, "-m", "vfe.main", "--config=configs/lvmae_128.py:demo"]
   command += [f"--config.{key}={value}" for key, value in changes.items()]
   # One device and one cache of compiled programs for all of them.
   env = os.environ | {"XLA_FLAGS": request.getfixturevalue("quick_flags")}
-  env |= {"JAX_COMPILATION_CACHE_DIR": str(cache_folder / "xla")}
-  env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+  env |= {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+  env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
   def call(workdir):
     return subprocess.Popen(

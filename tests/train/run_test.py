@@ -1,6 +1,8 @@
 """Recipes from end to end: every stage, skipping, refusing, redoing, evaluating again."""
 
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -101,18 +103,22 @@ def test_an_input_of_another_size_is_refused(finished, tiny):
     run.recipe(config, workdir=workdir.parent / "other", only="finetune")
 
 
-def test_redo_keeps_what_was_made_and_its_followers_are_refused(tmp_path, tiny_pixels):
-  both = {"stages": ("pretrain", "finetune")}
-  run.recipe(tiny_pixels(both), workdir=tmp_path, only="pretrain")
-  again = tiny_pixels(both | {"seed": 1})  # the same program
-  run.recipe(again, workdir=tmp_path, only="pretrain", redo="pretrain")
-  made = {
-    json.loads((tmp_path / folder / "about.json").read_text())["config"]["seed"]: json.loads(
-      (tmp_path / folder / "export" / "export.json").read_text()
-    )["digest"]
-    for folder in ("pretrain.old-1", "pretrain")
-  }
-  assert list(made) == [0, 1] and made[0] != made[1]
+def test_redo_keeps_what_was_made_and_its_followers_are_refused(finished, tiny, tmp_path):
+  workdir = pathlib.Path(shutil.copytree(finished[0], tmp_path / "run"))
+  another = tiny({"data.max_fault_share": 0.5})  # of the same program
+  run.recipe(another, workdir=workdir, only="finetune", redo="finetune", command=["again"])
+  made = {}
+  for name in ("finetune.old-1", "finetune"):
+    assert (workdir / name / "export" / "export.json").is_file()
+    about = json.loads((workdir / name / "about.json").read_text())
+    made[name] = about["command"], about["config"]["data"]["max_fault_share"]
+  assert made == {"finetune.old-1": (["typed"], 0.05), "finetune": (["again"], 0.5)}
+  steps = [line["step"] for line in read_scalars(workdir / "finetune" / "metrics.jsonl")]
+  assert steps[0] == 1  # from its beginning
+  pretrained = workdir / "pretrain" / "export" / "export.json"
+  pretrained.write_text(json.dumps(json.loads(pretrained.read_text()) | {"digest": "new"}))
+  with pytest.raises(UserError, match=r"another encoder \(digest .*, now new\).*--redo=finetune"):
+    run.recipe(another, workdir=workdir, only="finetune")
 
 
 @pytest.mark.parametrize("flag", ["only", "redo"])
@@ -149,6 +155,9 @@ def test_what_does_not_fit_together_is_refused_in_one_line(finished, tiny, chang
 
 def test_what_would_take_days_asks_first(tmp_path, recipe):
   small = {"videos": 8, "eval_videos": 2, "size": 32}
-  config = recipe("", {f"data.tabletop.{key}": value for key, value in small.items()})
-  with pytest.raises(UserError, match=r"stage tokenizer is .* steps of .* --yes"):
+  small = {f"data.tabletop.{key}": value for key, value in small.items()}
+  pixels = {"target": "pixels", "importance": "difference", "inputs.tokenizer": ""}
+  pixels = {f"pretrain.{key}": value for key, value in pixels.items()}
+  config = recipe("", small | pixels | {"stages": ("pretrain",)})
+  with pytest.raises(UserError, match=r"stage pretrain is .* steps of .* --yes"):
     run.recipe(config, workdir=tmp_path)

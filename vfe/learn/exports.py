@@ -19,6 +19,7 @@ import numpy as np
 from vfe.errors import UserError
 from vfe.learn import hosts
 from vfe.learn.state import Params
+from vfe.learn.trees import tree_handler
 
 FILE = "export.json"
 
@@ -81,8 +82,9 @@ def write(
     beside.rename(path)
 
   hosts.decided(clear)
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(beside / "params", params)  # waits, when it is closed, for every process
+  with ocp.AsyncCheckpointer(tree_handler()) as checkpointer:
+    # Waits, when it is closed, for every process.
+    checkpointer.save(beside / "params", args=ocp.args.PyTreeSave(params))
   hosts.decided(finish)
   return export
 

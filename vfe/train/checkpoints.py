@@ -16,6 +16,7 @@ from etils import epath
 from vfe.errors import UserError
 from vfe.learn import hosts
 from vfe.learn.paths import named_leaves
+from vfe.learn.trees import tree_handler
 
 FOLDER = "checkpoints"
 
@@ -41,7 +42,9 @@ class Checkpoints:
       enable_async_checkpointing=True,
     )
     self._manager = ocp.CheckpointManager(
-      (self._workdir / FOLDER).absolute(), item_names=("state", "meta"), options=options
+      (self._workdir / FOLDER).absolute(),
+      item_handlers={"state": tree_handler(), "meta": ocp.JsonCheckpointHandler()},
+      options=options,
     )
 
   def __enter__(self) -> "Checkpoints":
@@ -73,7 +76,7 @@ class Checkpoints:
     record = {"meta": self._meta, "leaves": _described(state)}
     return self._manager.save(
       step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(record)),
+      args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record)),
     )
 
   def restore(self, shapes: Any, shardings: Any) -> Any:
@@ -96,7 +99,8 @@ class Checkpoints:
       shapes,
       shardings,
     )
-    return self._read(step, state=ocp.args.StandardRestore(target)).state
+    laid = ocp.checkpoint_utils.construct_restore_args(target)
+    return self._read(step, state=ocp.args.PyTreeRestore(target, restore_args=laid)).state
 
   def wait(self) -> None:
     """Until what is being saved is complete; raises what went wrong in it."""
