@@ -6,7 +6,7 @@
 
 Hardware: 8 GPUs of 12 GB (paper); what a chip holds of it is in docs/planning.md.
 Expect:   EgoMCQ 92.9 between videos and 65.9 within one, of 39,751 questions (paper, Table 2).
-Try:      configs/svitt_ego.py:demo, 10 minutes on 2 CPU cores.
+Try:      configs/svitt_ego.py:demo, 6 minutes on 2 CPU cores.
 
 Arguments after a colon: `demo`; size=s|b; random= blocks that each block sees beside its own (5, or
 3); data=tabletop, egoclip, or another source of videos with captions (docs/video-text.md);
