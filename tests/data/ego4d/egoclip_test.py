@@ -62,6 +62,7 @@ def test_what_is_wrong_is_counted_by_its_kind_and_the_first_of_each_is_told(
     '"a stray quote\t1',
     row("a1", 1199.5, 1200.5, video_dur=1200),  # ends a moment after its video
     row("also gone"),
+    row("", 1.0, 2.0),
     row("c1", 5.0, 6.0, verb="[117]", noun="[581]"),
   )
   folder = make({egoclip.FILE: table(*rows)}, *VIDEOS)
@@ -71,7 +72,7 @@ def test_what_is_wrong_is_counted_by_its_kind_and_the_first_of_each_is_told(
   said = [record.getMessage() for record in caplog.records]
   file = f"{folder}/{egoclip.FILE}"
   assert said == [
-    f"{file}, line 3: 2 values for 10 columns; left out: 9 narrations malformed, 3 are used.",
+    f"{file}, line 3: 2 values for 10 columns; left out: 10 narrations malformed, 3 are used.",
     f"{file}, line 4: gone is not there; left out: 2 narrations of videos that are not there, 3 "
     f"are used.",
     f"{file}, line 5: a1, chunk 2 of 600 s is not there; left out: 1 narrations of chunks that are "
@@ -86,6 +87,13 @@ def test_a_file_of_which_nothing_can_be_used_is_refused(make, row, table, config
   make({egoclip.FILE: "video_uid\tclip_start\n"})
   with pytest.raises(UserError, match=r"egoclip\.csv, line 1: no column 'video_dur' among"):
     sources.open_source(config("egoclip", folder / "."), "train")
+
+
+def test_a_file_that_is_no_text_is_refused(make, config):
+  folder = make({}, *VIDEOS)
+  (folder / egoclip.FILE).write_bytes(b"video_uid\t\xff\n")
+  with pytest.raises(UserError, match=r"egoclip\.csv: cannot be read .*download it again"):
+    sources.open_source(config("egoclip", folder), "train")
 
 
 def test_the_taxonomys_files_say_how_many_classes_there_are(make, row, table, config, read):

@@ -83,6 +83,13 @@ def test_what_cannot_be_a_question_is_refused(opened, question, changes, message
     opened({**question(0, "inter", INTER), **changes})
 
 
+def test_a_file_cut_short_is_refused_with_its_line(make, config, question):
+  whole = json.dumps({str(i): question(0, "inter", INTER) for i in range(2)}, indent=1)
+  folder = make({egomcq.FILE: whole[: len(whole) // 2]}, *VIDEOS)
+  with pytest.raises(UserError, match=r"egomcq\.json, line \d+: not JSON from here on"):
+    sources.open_source(config("egoclip", folder), "validation")
+
+
 def test_a_choice_whose_clip_ends_before_it_begins_is_refused(opened, question):
   with pytest.raises(UserError, match=r"question 0: choices are not clips .* before clip_end"):
     opened(question(0, "inter", [("v0", 2.0, 1.0), *INTER[1:]]))

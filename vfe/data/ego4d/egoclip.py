@@ -108,7 +108,9 @@ def read_egoclip(folder: Path, footage: Footage) -> EgoClip:
     uid, duration, time, start, end, words, verb, noun = values
     at, clip = seconds(time), span(start, end)
     words, tags = tidy(words), (class_numbers(verb, verbs), class_numbers(noun, nouns))
-    if at is None or clip is None:
+    if not uid:
+      tally.malformed(place, "no video_uid")
+    elif at is None or clip is None:
       tally.malformed(place, f"clip from {start!r} to {end!r} s, narrated at {time!r} s")
     elif not words:
       tally.malformed(place, "no clip_text")
