@@ -23,8 +23,7 @@ def command(tiny_changes, request):
   def run(*arguments):
     return subprocess.run(
       [sys.executable, "-m", "vfe.tools.plan", CONFIG, *written, *arguments],
-      cwd=request.config.rootpath, env=os.environ | {"JAX_OPTIMIZATION_LEVEL": "O0"},
-      capture_output=True, text=True,
+      cwd=request.config.rootpath, env=os.environ, capture_output=True, text=True,
     )  # fmt: skip
 
   return run
