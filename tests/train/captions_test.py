@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,7 +75,7 @@ def trained(folder, tmp_path_factory):
     }
   )
   workdir = tmp_path_factory.mktemp("run")
-  return workdir, run.recipe(config, workdir=workdir)
+  return workdir, run.recipe(config, workdir=workdir, devices=jax.devices()[:1])
 
 
 def test_a_list_of_captions_trains_two_towers_and_measures_them(trained, folder):

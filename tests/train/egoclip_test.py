@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -77,7 +78,7 @@ def trained(folder, tmp_path_factory):
     }
   )
   workdir = tmp_path_factory.mktemp("run")
-  return workdir, run.recipe(config, workdir=workdir)
+  return workdir, run.recipe(config, workdir=workdir, devices=jax.devices()[:1])
 
 
 def test_narrations_train_and_questions_measure(trained):

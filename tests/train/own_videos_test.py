@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_csv_of_labels_trains_and_the_file_that_is_no_video_is_named(
   videos, tiny_pixels, tmp_path, capfd
 ):
   config = tiny_pixels(own(videos / "labels.csv"))
-  results = run.recipe(config, workdir=tmp_path)
+  results = run.recipe(config, workdir=tmp_path, devices=jax.devices()[:1])
   told = capfd.readouterr().err
   assert told.count("unreadable video replaced: ") == 2  # once a stage
   assert "broken.mp4: " in told

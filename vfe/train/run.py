@@ -12,7 +12,7 @@ import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -48,6 +48,7 @@ def recipe(
   evaluate: bool = False,
   yes: bool = False,
   command: list[str] | None = None,
+  devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
   """Runs the stages of a recipe, or one of them, and writes `results.json` and a table.
 
@@ -59,6 +60,7 @@ def recipe(
     evaluate: measure finished stages again, into `<stage>/eval`, instead of running any.
     yes: go on with what would take this machine very long.
     command: what was typed, for the record.
+    devices: those to run on, default all there are.
 
   Returns:
     What `results.json` holds: {"stages": {name: {"steps", "seconds", "metrics"}}}.
@@ -75,8 +77,8 @@ def recipe(
     opened.enter_context(stop.at_once(clock.say))
     _cache_compiled_programs()
     _refuse_another_config(config)
-    mesh = sharding.make_mesh(config.mesh)
-    clock.say(f"{_devices()}, workdir {workdir}")
+    mesh = sharding.make_mesh(config.mesh, devices)
+    clock.say(f"{_devices(mesh)}, workdir {workdir}")
     if redo:
       hosts.decided(lambda: _set_aside(workdir / redo, clock))
     for name in names_to_run:
@@ -246,10 +248,10 @@ def _kept(begun: dict[str, Any]) -> dict[str, Any]:
   return {key: begun[key] for key in ("config", "command", "versions", "started")}
 
 
-def _devices() -> str:
-  count, processes = jax.device_count(), jax.process_count()
+def _devices(mesh: jax.sharding.Mesh) -> str:
+  processes = jax.process_count()
   several = f" of {processes} processes" if processes > 1 else ""
-  return f"{count} {jax.default_backend()} device(s){several}"
+  return f"{mesh.size} {mesh.devices.flat[0].platform} device(s){several}"
 
 
 def _cache_compiled_programs() -> None:
