@@ -20,7 +20,7 @@ CHANGES = {
   "tokenizer.model.multipliers": (1, 1),
   "tokenizer.model.temporal_downsample": (True,),
   "tokenizer.discriminator.multipliers": (1,),
-  "pretrain.steps": 40,
+  "pretrain.steps": 24,
   "log.every": 4,
   "checkpoint.every": 4,
 }
@@ -67,7 +67,7 @@ def test_killed_in_both_stages_it_ends_with_the_same_bits(start, tmp_path):
 
   kill_at(start(killed), killed / "tokenizer" / "checkpoints" / "4")
   assert not (killed / "tokenizer" / "export").exists()
-  kill_at(start(killed), killed / "pretrain" / "checkpoints" / "20")
+  kill_at(start(killed), killed / "pretrain" / "checkpoints" / "12")
   assert not (killed / "pretrain" / "export").exists()
   told = finish(start(killed))
   assert "pretrain: resumed at step" in told and "tokenizer: complete" in told
