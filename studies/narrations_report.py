@@ -43,6 +43,11 @@ COMPARISONS = (
     for random in (3, 5)
     for kind in KINDS
   ],
+  *[
+    Comparison(f"2. {what} ties with dense", kind, name, "egonce-dense", True)
+    for name, what in (("edges-alone", "(1, 3) without pruning"), ("nodes-alone", "pruning alone"))
+    for kind in KINDS
+  ],
   Comparison("tokens by CLS attention beat random ones", "intra", "egonce-3", "random-nodes"),
   Comparison("matching and hidden words help", "intra", "all-losses", "egonce-3"),
 )

@@ -33,6 +33,8 @@ CONDITIONS = {
   "info_nce-3": Condition("info_nce"),
   "egonce-5": Condition(random=5),
   "egonce-dense": Condition(random=None, pruning=None),
+  "edges-alone": Condition(pruning=None),
+  "nodes-alone": Condition(random=None),
   "info_nce-alone": Condition("info_nce", neighbours=False),
   "random-nodes": Condition(pruning="random"),
   "all-losses": Condition(reads=True),
