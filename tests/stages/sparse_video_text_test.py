@@ -30,6 +30,9 @@ SMALL = {
   "data.frames": 2,
   "data.text.length": 6,
   "pretrain.batch": 8,
+  "pretrain.steps": 60,
+  "pretrain.optimizer.base_lr": 3e-3,
+  "pretrain.optimizer.batch_reference": 8,
   "pretrain.edges.size": 8,
   "pretrain.edges.random": 1,
   "pretrain.pruning.after": (0,),
@@ -77,15 +80,17 @@ def batch_of(made, seed=0):
 
 
 def step(made, batch, mesh=ONE):
-  """(parameters before, state after a step on the batch, metrics)"""
+  """(parameters before, state after a step on the batch, metrics, what takes the next step)"""
   with jax.set_mesh(mesh):
     made_program = program(made)
     init = jax.jit(made.init_state, out_shardings=made_program.layout)
     before = jax.tree.map(np.asarray, init(made_program.rng))
     state = jax.device_put(before, made_program.layout)
     where = jax.tree.map(lambda leaf: leaf.sharding, made_program.batch)
-    state, metrics = made_program.compile()(state, {}, jax.device_put(batch, where))
-  return before.groups["model"].params, jax.tree.map(np.asarray, state), metrics
+    batch, run = jax.device_put(batch, where), made_program.compile()
+    state, metrics = run(state, {}, batch)
+  after = jax.tree.map(np.asarray, state)
+  return before.groups["model"].params, after, metrics, lambda state: run(state, {}, batch)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def whole():
 
 
 def test_a_step_trains_all_of_it(whole):
-  _, _, before, state, metrics = whole
+  _, _, before, state, metrics, _ = whole
   before, after = named_leaves(before), named_leaves(state.groups["model"].params)
   still = {name for name, leaf in after.items() if np.array_equal(leaf, before[name])}
   assert not still
@@ -109,11 +114,22 @@ def test_a_step_trains_all_of_it(whole):
   np.testing.assert_allclose(metrics["loss"][0], total, rtol=1e-5)
 
 
+def test_what_is_seen_again_and_again_is_matched_and_its_hidden_words_are_found(whole):
+  """Each clip and each text is of a right pair and of wrong ones: neither tells by itself."""
+  _, _, _, state, metrics, again = whole
+  first = metrics
+  for _ in range(59):
+    state, metrics = again(state)
+  mean = lambda metrics, name: metrics[name][0] / metrics[name][1]
+  assert mean(first, "match/loss") > 0.5 and mean(metrics, "match/loss") < 0.1
+  assert mean(metrics, "words/loss") < 0.8 * mean(first, "words/loss")
+
+
 def test_four_devices_in_two_parts_take_the_step_of_one(whole):
   """EgoNCE, the matching of hard negatives and hidden words are of the global batch's rows."""
-  _, batch, _, state, metrics = whole
+  _, batch, _, state, metrics, _ = whole
   mesh = make_mesh({"data": 2, "fsdp": 2}, jax.devices()[:4])
-  _, other, found = step(stage({"pretrain.accumulate": 2}, mesh), batch, mesh)
+  _, other, found, _ = step(stage({"pretrain.accumulate": 2}, mesh), batch, mesh)
   for name in ("loss", "contrast/loss", "match/loss", "words/loss", "norm/model_gradient"):
     np.testing.assert_allclose(found[name][0], metrics[name][0], rtol=1e-4, err_msg=name)
   moments = lambda state: named_leaves(state.groups["model"].opt_state)
@@ -122,7 +138,7 @@ def test_four_devices_in_two_parts_take_the_step_of_one(whole):
 
 
 def test_the_contrast_is_egonce_of_the_embeddings(whole):
-  made, batch, before, _, metrics = whole
+  made, batch, before, _, metrics, _ = whole
   embed = jax.jit(lambda params, batch: made.embed(params, batch, jax.random.key(9)))
   clip, text = batch["clip"], batch["clip"]["text"]
   # No drop path in the demo, and edges matter little before training: only the pattern differs.
