@@ -83,6 +83,14 @@ def beit_mean(transformers, torch):
   return model, dict(tokens=found.last_hidden_state, pooled=found.pooler_output)
 
 
+def beit_shared(transformers, torch):
+  """One table of relative positions for all layers, and a table of their own."""
+  fields = dict(BEIT, use_shared_relative_position_bias=True, use_mean_pooling=False)
+  config = transformers.BeitConfig(**SHAPE, **fields)
+  model = stirred(transformers.BeitModel(config, add_pooling_layer=False))
+  return model, dict(tokens=model(pixels(*HALF, size=32)[:, 0]).last_hidden_state)
+
+
 def vit(transformers, torch):
   model = stirred(transformers.ViTForImageClassification(transformers.ViTConfig(**SHAPE, **IMAGE)))
   return model, dict(tokens=model.vit(pixels(*HALF)[:, 0]).last_hidden_state)
@@ -120,7 +128,7 @@ def vivit(transformers, torch):
   return model, dict(tokens=model.vivit(pixels(*HALF, frames=4)).last_hidden_state)
 
 
-MAKERS = (beit, beit_mean, bert, clip, siglip, vit, vit_imagenet, vivit)
+MAKERS = (beit, beit_mean, beit_shared, bert, clip, siglip, vit, vit_imagenet, vivit)
 
 
 def main():

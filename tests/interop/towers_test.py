@@ -24,9 +24,9 @@ TOWERS = GOLDEN / "hf_towers"
 CASE = runpy.run_path(str(GOLDEN / "make_hf_towers.py"))
 READERS = {
   "vit": vit, "vit_imagenet": vit, "clip": clip, "siglip": siglip, "vivit": vivit, "bert": bert,
-  "beit": beit, "beit_mean": beit,
+  "beit": beit, "beit_mean": beit, "beit_shared": beit,
 }  # fmt: skip
-SIZES = {"siglip": 18, "beit": 32, "beit_mean": 32}  # 16 of the others
+SIZES = {"siglip": 18, "beit": 32, "beit_mean": 32, "beit_shared": 32}  # 16 of the others
 
 
 def encoded(name):
@@ -67,6 +67,15 @@ def test_what_of_beit_is_a_parameter():
   _, model, params = beit.read_export(TOWERS / "beit_mean")
   assert model["encoder"]["layer_scale"] == 0 and "norm" not in params["encoder"]
   assert not {"attention_scale", "mlp_scale"} & params["encoder"]["blocks"].keys()
+
+
+def test_a_table_for_all_layers_of_beit_becomes_each_layers_own(tmp_path):
+  folder = change("beit_shared", tmp_path / "pt22k", use_relative_position_bias=False)
+  relative = beit.read_export(folder)[2]["encoder"]["blocks"]["relative"]
+  table = load_file(folder / "model.safetensors")[
+    "encoder.relative_position_bias.relative_position_bias_table"
+  ]
+  np.testing.assert_array_equal(relative, np.stack([table, table]))
 
 
 def test_logits_of_words_are_those_of_transformers():
@@ -225,8 +234,8 @@ def test_names_are_those_of_the_encoder():
     ("vit", dict(model_type="bert"), "model_type is 'bert'; give the folder of a 'vit' model"),
     ("vit", dict(num_hidden_layers=3), "no tensor vit.encoder.layer.2.layernorm_before.weight"),
     ("vit", dict(image_size=32), r"position_embeddings has shape \[1, 17, 24\]"),
-    ("beit", dict(use_relative_position_bias=False), "use_relative_position_bias false is not"),
-    ("beit", dict(use_shared_relative_position_bias=True), "use_shared_relative_position_bias t"),
+    ("beit", dict(use_relative_position_bias=False), "no relative position bias is not supp"),
+    ("beit", dict(use_shared_relative_position_bias=True), "no tensor beit.encoder.relative_pos"),
     ("beit", dict(use_absolute_position_embeddings=True), "use_absolute_position_embeddings tr"),
     ("beit", dict(image_size=64), r"position_bias_table has shape \[52, 2\]"),
     ("vivit", dict(tubelet_size=[2, 4, 8]), "patches of 4x8, not square"),

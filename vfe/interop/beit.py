@@ -13,11 +13,10 @@ import numpy as np
 from vfe.interop import safetensors, towers, vit
 from vfe.interop.safetensors import Weights, read_config
 
-BLOCK = (
-  *vit.BLOCK,
-  *vit.QUERY_AND_VALUE,
-  ("attention.attention.relative_position_bias.relative_position_bias_table", "relative", "ra"),
-)
+TABLE = "relative_position_bias.relative_position_bias_table"
+BLOCK = (*vit.BLOCK, *vit.QUERY_AND_VALUE)
+RELATIVE = ((f"attention.attention.{TABLE}", "relative", "ra"),)
+SHARED = ((f"encoder.{TABLE}", "relative", "ra"),)
 LAYER_SCALES = (("lambda_1", "attention_scale", "d"), ("lambda_2", "mlp_scale", "d"))
 POOL_NORM = (
   ("pooler.layernorm.weight", "pool_norm/scale", "d"),
@@ -47,19 +46,20 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   Pixels have mean and deviation 0.5 where the folder has no image processor that says otherwise.
   params are numpy float32, those of `vfe.models.vivit.Encoder` under "encoder". A BEiT that pools
   by the mean has no norm of its tokens, but one of their mean (without the class token): it is
-  params["pool_norm"], scale and bias, where the folder has it.
+  params["pool_norm"], scale and bias, where the folder has it. A table of relative positions that
+  its layers share (`pt22k`) becomes each layer's own.
 
   Raises:
     UserError: a file, tensor or shape is missing or wrong, or it is a BEiT we have no model for.
   """
   folder = pathlib.Path(folder)
   config = DEFAULTS | read_config(folder, "beit")
+  own, shared = config["use_relative_position_bias"], config["use_shared_relative_position_bias"]
   towers.refuse(
     folder,
     {
       "use_absolute_position_embeddings true": config["use_absolute_position_embeddings"],
-      "use_shared_relative_position_bias true": config["use_shared_relative_position_bias"],
-      "use_relative_position_bias false": not config["use_relative_position_bias"],
+      "no relative position bias": not own and not shared,
     },
   )
   patch = towers.side(folder, config, "patch_size")
@@ -76,7 +76,12 @@ def read_export(folder: pathlib.Path) -> tuple[str, dict[str, Any], dict[str, An
   encoder = towers.tensors(weights, embed, sizes, part)
   token = weights.take(part + "embeddings.cls_token", (1, 1, model["width"]))
   encoder["cls"] = token.reshape(-1)
-  encoder["blocks"] = towers.layers(weights, _block(model), sizes, part + LAYER, model["depth"])
+  block = _block(model) if own else _block(model, relative=())
+  encoder["blocks"] = blocks = towers.layers(weights, block, sizes, part + LAYER, model["depth"])
+  if shared:
+    of_all = towers.tensors(weights, SHARED, sizes, part)["relative"]
+    zeros = np.zeros((model["depth"], *of_all.shape), np.float32)
+    blocks["relative"] = blocks.get("relative", zeros) + of_all  # where there are both, both count
   params = {"encoder": encoder}
   if part + POOL_NORM[0][0] in weights.names:
     params |= towers.tensors(weights, POOL_NORM, sizes, part)
@@ -115,8 +120,8 @@ def write_export(folder: pathlib.Path, model: Mapping[str, Any], params: Any) ->
   safetensors.write(folder, config, tensors)
 
 
-def _block(model: Mapping[str, Any]) -> towers.Table:
-  return (*BLOCK, *LAYER_SCALES) if model.get("layer_scale") else BLOCK
+def _block(model: Mapping[str, Any], relative: towers.Table = RELATIVE) -> towers.Table:
+  return (*BLOCK, *relative, *(LAYER_SCALES if model.get("layer_scale") else ()))
 
 
 def _check_ours(model: Mapping[str, Any], params: Mapping[str, Any]) -> None:
