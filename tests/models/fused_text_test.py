@@ -82,3 +82,18 @@ def test_a_pair_is_read_as_if_it_were_alone(read):
   for of, rolled, one in zip(together, again, alone, strict=True):
     np.testing.assert_allclose(jnp.roll(rolled, -1, axis=0)[MASK], of[MASK], atol=1e-5)
     np.testing.assert_allclose(one[0, :4], of[1, :4], atol=1e-4)
+
+
+def test_random_ones_that_go_on_are_each_rows_own():
+  """Without keys all rows' are the same."""
+  module, rows = network(Pruning((0,), 0.5, "random")), 8
+  many = lambda x: jnp.repeat(x[:1], rows, axis=0)
+  words = jnp.zeros((rows, IDS.shape[1], MADE["WIDTH"]))
+
+  def kept(keys):
+    inputs = (words, many(MASK), many(VIDEO), keys)
+    _, sown = module.apply({"params": PARAMS}, *inputs, method="fuse", mutable=["intermediates"])
+    return {tuple(row) for row in sown["intermediates"]["kept_of_video"][0].tolist()}
+
+  assert len(kept(None)) == 1
+  assert len(kept(jax.random.split(jax.random.key(0), rows))) > rows // 2

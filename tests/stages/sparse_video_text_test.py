@@ -203,6 +203,14 @@ def test_an_input_of_another_space_is_an_error_by_its_key():
     made.warm()
 
 
+@pytest.mark.parametrize("where", ["pruning", "fused_pruning"])
+def test_pruning_that_makes_no_sense_is_an_error_by_its_key(where):
+  with pytest.raises(UserError, match=rf"config\.pretrain\.{where}\.after=\(7,\): there are"):
+    stage({f"pretrain.{where}.after": (7,)})
+  with pytest.raises(UserError, match=rf"config\.pretrain\.{where}\.by='magic' is unknown"):
+    stage({f"pretrain.{where}.by": "magic"})
+
+
 def test_layers_that_all_read_the_video_are_an_error():
   with pytest.raises(UserError, match=r"model\.fused=2"):
     stage({"model.fused": 2})

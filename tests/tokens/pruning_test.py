@@ -39,7 +39,7 @@ def test_random_ones_are_each_rows_own():
   [
     (dict(keep=0.0), "keep=0.0"),
     (dict(after=(6, 3)), "after=(6, 3)"),
-    (dict(by="magic"), "pruning.by='magic'"),
+    (dict(by="magic"), "by='magic'"),
   ],
 )
 def test_what_makes_no_sense_is_said(wrong, said):

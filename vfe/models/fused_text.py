@@ -61,21 +61,25 @@ class FusedText(nn.Module):
     words: Float[Array, "B L D"],
     mask: Bool[Array, "B L"],
     video: Float[Array, "B N E"],
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B L D"]:
     """Words, as `encode` gives them, that have seen the video's tokens, too, the first a CLS.
 
-    With pruning the tokens that the first word sees most go on to the next layers, and the CLS.
+    With pruning the tokens that the first word sees most go on to the next layers, and the CLS; or
+    random ones, by the keys of rows, without keys the same ones of all.
     """
     pruning = self.pruning or Pruning(after=())
     last = jax.tree.map(lambda leaf: leaf[self.config.depth - self.fused :], self.blocks)
     stack, params = self._stack(FusedBlock, self.fused), {**last, **self.cross}
-    nobody = jnp.broadcast_to(jax.random.key(0), (len(words),))  # a random choice is of `nobody`
+    if keys is None:
+      keys = jnp.broadcast_to(jax.random.key(0), (len(words),))
     for start, stop in pruning.parts(self.fused):
       where = Fusing(mask.astype(jnp.int32), video.astype(self.execution.dtype))
       own = jnp.zeros((stop - start, 0))
       words, seen = stack.apply_part(params, words, start, stop, own, None, where)
       if stop - 1 in pruning.after:
-        kept = pruning.select(seen[-1][:, 1:], nobody)
+        drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, stop)
+        kept = pruning.select(seen[-1][:, 1:], drawn)
         self.sow("intermediates", "kept_of_video", kept)
         video = jnp.concatenate([video[:, :1], gather_tokens(video[:, 1:], kept)], axis=1)
     return words

@@ -117,9 +117,10 @@ class Svitt(nn.Module):
     words: Float[Array, "B L D"],
     mask: Bool[Array, "B L"],
     video: Float[Array, "B N E"],
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B L D"]:
-    """The words of each text after reading the video beside it."""
-    return self.text.fuse(words, mask, video)
+    """The words of each text after reading the video beside it; keys are for random pruning."""
+    return self.text.fuse(words, mask, video, keys)
 
   def match(self, fused: Float[Array, "B L D"]) -> Float[Array, "B 2"]:
     """Logits of whether a text, fused with a video, does not or does (column 1) tell of it."""

@@ -36,7 +36,7 @@ def svitt_config(setting: Setting, section: ml_collections.ConfigDict, size: int
     )
   return SvittConfig(
     vision_config(setting, section), text, model.joint, model.fused, model.pool,
-    pruning(section.fused_pruning), section.temperature,
+    pruning(setting, section, "fused_pruning", model.fused), section.temperature,
   )  # fmt: skip
 
 
@@ -46,16 +46,29 @@ def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> Encod
   want = EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet), **BEIT)
   export = setting.export("encoder", *towers.VISION)
   want = want if export is None else fitted(towers.trained_vision(export), want)
-  want = dataclasses.replace(want, edges=edges(section), pruning=pruning(section.pruning))
+  want = dataclasses.replace(want, edges=edges(section))
+  want = dataclasses.replace(want, pruning=pruning(setting, section, "pruning", want.depth))
   want.layout  # noqa: B018  an error of the tubelet now, not in a jitted step
   return want
 
 
-def pruning(section: ml_collections.ConfigDict) -> Pruning | None:
-  """keep=1: all tokens go on."""
-  if section.keep == 1.0:
+def pruning(
+  setting: Setting, section: ml_collections.ConfigDict, name: str, depth: int
+) -> Pruning | None:
+  """Which tokens go on in `depth` layers, by a part of the config; keep=1: all.
+
+  Raises:
+    UserError: it makes no sense; the error names it.
+  """
+  asked = section[name]
+  if asked.keep == 1.0:
     return None
-  return Pruning(tuple(section.after), section.keep, section.by)
+  try:
+    found = Pruning(tuple(asked.after), asked.keep, asked.by)
+    found.parts(depth)
+  except UserError as error:
+    raise UserError(f"config.{setting.name}.{name}.{error}") from None
+  return found
 
 
 def warm(setting: Setting, config: SvittConfig) -> Params:

@@ -160,7 +160,8 @@ class SparseVideoTextStage(Stage):
       pairs.append((embedded["hidden"], mask, embedded["video"]))
     # The pairs of a row stay beside each other, and so on its device.
     joined = (jnp.stack(parts, 1) for parts in zip(*pairs, strict=True))
-    read = run(*(x.reshape(-1, *x.shape[2:]) for x in joined), method="fuse")
+    keys = jnp.repeat(row_keys(rng, "fused", clip["row"]), len(pairs))
+    read = run(*(x.reshape(-1, *x.shape[2:]) for x in joined), keys, method="fuse")
     read = read.reshape(len(mask), len(pairs), *read.shape[1:]).swapaxes(0, 1)
     found = {}
     if asked.match:

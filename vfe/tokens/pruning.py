@@ -33,11 +33,11 @@ class Pruning:
   by: str = "cls_attention"
 
   def __post_init__(self):
-    choose(WAYS, self.by, "pruning.by")
+    choose(WAYS, self.by, "by")
     if not 0.0 < self.keep <= 1.0:
-      raise UserError(f"pruning.keep={self.keep} is no share of the tokens; use more than 0 to 1.")
+      raise UserError(f"keep={self.keep} is no share of the tokens; use more than 0 to 1.")
     if list(self.after) != sorted(set(self.after)) or min(self.after, default=0) < 0:
-      raise UserError(f"pruning.after={self.after} are not layers in order, from 0 on.")
+      raise UserError(f"after={self.after} are not layers in order, from 0 on.")
 
   def kept(self, n: int) -> int:
     """How many of n tokens go on; rounded up, so never none."""
@@ -59,7 +59,7 @@ class Pruning:
     """
     if max(self.after, default=0) >= depth:
       raise UserError(
-        f"pruning.after={self.after}: there are {depth} layers, 0 to {depth - 1}; leave out others."
+        f"after={self.after}: there are {depth} layers, 0 to {depth - 1}; leave out others."
       )
     ends = [layer + 1 for layer in self.after if layer + 1 < depth]
     return list(zip([0, *ends], [*ends, depth], strict=True))
