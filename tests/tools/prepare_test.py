@@ -18,6 +18,8 @@ from etils.epath import gpath, testing
 from PIL import Image
 
 from vfe.data import decode, pipeline, reencode, sources
+from vfe.data.ego4d import egoclip
+from vfe.data.scenes import scenes_of
 from vfe.errors import UserError
 from vfe.tools import cli, prepare
 
@@ -202,6 +204,34 @@ def test_other_content_is_not_written_over(videos, out, tmp_path):
     prepare.main(arguments(videos, tmp_path))
   with pytest.raises(UserError, match=r"clips\.csv is a file; name a folder"):
     prepare.main(arguments(videos, other))
+
+
+def test_narrated_clips_keep_their_tags_and_scenes(tmp_path):
+  """Also those of shards of shards; of three videos one cannot be read, that of two clips."""
+  folder = tmp_path / "ego4d"
+  folder.mkdir()
+  lines = ["\t".join(egoclip.COLUMNS)]
+  clips = (("a", 0), ("broken", 0), ("c", 0), ("broken", 1), ("a", 1), ("c", 1), ("a", 2))
+  for i, (uid, start) in enumerate(clips):
+    lines.append(f"{uid}\t4\t{start}.5\t{start}\t{start + 1}\t#C C does {i}\t[{i}]\t[{i}, 9]")
+  (folder / "egoclip.csv").write_text("\n".join(lines) + "\n")
+  for uid in "ac":
+    write_video(folder / f"{uid}.mp4", 16, level=0, rate=4)
+  (folder / "broken.mp4").write_bytes(b"<html>")
+  of = {"egoclip": folder, "shards": tmp_path / "once"}
+  for (source, path), out in zip(of.items(), ("once", "again"), strict=True):
+    flags = [f"--source={source}", f"--path={path}", f"--out={tmp_path / out}", "--short_side=32"]
+    prepare.main([*flags, "--shard_size=2", "--workers=1"])
+    found = sources.open_source(data_config(tmp_path / out), "train")
+    said = [found[i].text for i in range(len(found))]
+    assert [text["caption"][-1] for text in said] == list("02456")
+    assert said[2] == {"caption": "#C C does 4", "verbs": [4], "nouns": [4, 9]}
+    assert found.taxonomy == {"nouns": 582, "verbs": 118}
+    assert [scenes_of(found).members(i).tolist() for i in range(2)] == [[0, 2, 4], [1, 3]]
+  assert scenes_of(pickle.loads(pickle.dumps(found))).members(0).tolist() == [0, 2, 4]
+  (tmp_path / "again" / "train-scenes.npz").unlink()
+  with pytest.raises(UserError, match=r"train-scenes\.npz: is named in dataset.json but does not"):
+    sources.open_split(data_config(tmp_path / "again"), "train")
 
 
 def test_a_variant_of_a_data_set_and_its_texts_are_what_is_written(videos, tmp_path):

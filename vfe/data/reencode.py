@@ -78,7 +78,8 @@ class Job:
 
   @property
   def note(self) -> epath.Path:
-    """Says that the shard is finished, how many videos it holds, and what it left out and why."""
+    """Says that the shard is finished, how many videos it holds, what it left out and why, and
+    which of the job's records these are."""
     return epath.Path(self.path).with_suffix(".json")
 
 
@@ -100,18 +101,20 @@ def _placed(record: VideoRecord) -> VideoRecord:
 def write(job: Job) -> dict[str, Any]:
   """Writes a shard, then its note, which is returned."""
   skipped: list[dict[str, str]] = []
+  missing: list[int] = []
 
   def encoded() -> Iterator[VideoRecord]:
-    for record in job.records:
+    for i, record in enumerate(job.records):
       try:
         data = encode(_with_bytes(record), job.encoding)
       except FaultError as error:
         skipped.append(_skip(job.split, error))
+        missing.append(i)
       else:
         yield VideoRecord(record.name, data=data, labels=record.labels, text=record.text)
 
   videos = shards.write_shard(job.path, encoded())
-  note = {"videos": videos, "skipped": skipped}
+  note = {"videos": videos, "skipped": skipped, "missing": missing}
   write_json(job.note, note)
   return note
 

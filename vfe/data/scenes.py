@@ -6,6 +6,7 @@ negatives (arXiv 2206.01670, EgoClip_EgoMCQ_dataset.py), drawn so that the two d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -32,8 +33,13 @@ class Scenes:
     end: Float64[np.ndarray, "n"],
   ):
     self._scene, self._start, self._end = scene, start, end
+    self.arrays: Mapping[str, np.ndarray] = {"scene": scene, "start": start, "end": end}
     self._order = np.argsort(scene, kind="stable")
     self._sorted = scene[self._order]
+
+  def of(self, clips: Int64[np.ndarray, "m"]) -> Scenes:
+    """The scenes of some of the clips, which are numbered from 0 in that order."""
+    return Scenes(**{name: array[clips] for name, array in self.arrays.items()})
 
   def members(self, index: int) -> Int64[np.ndarray, "m"]:
     """The clips of a clip's scene, itself among them, in order."""
@@ -61,12 +67,23 @@ class Scened(Protocol):
   scenes: Scenes
 
 
+@runtime_checkable
+class Narrated(Scened, Protocol):
+  """A source of narrated clips.
+
+  Attributes:
+    taxonomy: how many classes there are of nouns and of verbs, by name.
+  """
+
+  taxonomy: Mapping[str, int]
+
+
 def scenes_of(source: Source) -> Scenes:
   """The scenes of a source. Raises UserError where it knows none."""
   if not isinstance(source, Scened):
     raise UserError(
-      f"{source.name}: knows no scenes to draw neighbours from; use data.source='egoclip', or "
-      f"train without neighbours."
+      f"{source.name}: knows no scenes to draw neighbours from; use data.source='egoclip' "
+      f"or shards of it, or train without neighbours."
     )
   return source.scenes
 

@@ -2,6 +2,7 @@
 
     out/dataset.json                           heads, splits, counts, encoding, what was skipped
     out/train-00000-of-00002.array_record      videos in source order, without those skipped
+    out/train-scenes.npz                       of narrated clips: scene, start and end of each
 
 A record is the length of its header (uint32, little-endian), the header (JSON: name, labels, text)
 and the bytes of an mp4 file. One record a chunk, so that any of them is read without its
@@ -12,6 +13,7 @@ folder.
 from __future__ import annotations
 
 import bisect
+import io
 import itertools
 import json
 import os
@@ -22,16 +24,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
+from jaxtyping import Int64
 from ml_collections import ConfigDict
 
 from vfe.data.record import VideoRecord, is_url
+from vfe.data.scenes import Narrated, Scenes
 from vfe.data.sources import required_path
 from vfe.errors import UserError
 
-DESCRIPTION = "dataset.json"
+DESCRIPTION, SCENES = "dataset.json", "{}-scenes.npz"
 UNFINISHED = ".tmp"
 _LENGTH = struct.Struct("<I")
 
@@ -59,6 +64,14 @@ class ShardSource:
     return decode_record(self._data[index], f"{self._paths[shard]}:{within}")
 
 
+class NarratedShards(ShardSource):
+  """Shards of narrated clips, whose scenes are known, and the classes of nouns and verbs."""
+
+  def __init__(self, *shards: Any, scenes: Scenes, taxonomy: Mapping[str, int]):
+    super().__init__(*shards)
+    self.scenes, self.taxonomy = scenes, taxonomy
+
+
 def open_shards(data: ConfigDict, split: str) -> ShardSource | None:
   """A split of the shards at data.path; validation from data.eval_path where that is set."""
   folder = Path(required_path(data))
@@ -75,12 +88,20 @@ def open_shards(data: ConfigDict, split: str) -> ShardSource | None:
     split = next(name for name in ("validation", "test", "train") if name in described["splits"])
   if split not in described["splits"]:
     return None
-  shards = described["splits"][split]["shards"]
+  about = described["splits"][split]
+  shards = about["shards"]
+  narrated = [SCENES.format(split)] if "taxonomy" in about else []
   paths = [str(folder / name) for name in shards]
-  missing = next((path for path in paths if not Path(path).is_file()), None)
+  needed = paths + [str(folder / name) for name in narrated]
+  missing = next((path for path in needed if not Path(path).is_file()), None)
   if missing:
     raise UserError(f"{missing}: is named in {DESCRIPTION} but does not exist; prepare anew.")
-  return ShardSource(f"{folder} ({split})", heads, paths, list(shards.values()))
+  of = f"{folder} ({split})", heads, paths, list(shards.values())
+  if not narrated:
+    return ShardSource(*of)
+  with np.load(needed[-1]) as arrays:
+    scenes = Scenes(**arrays)
+  return NarratedShards(*of, scenes=scenes, taxonomy=about["taxonomy"])
 
 
 def read_description(folder: Path) -> Mapping[str, Any]:
@@ -95,6 +116,19 @@ def read_description(folder: Path) -> Mapping[str, Any]:
   except json.JSONDecodeError as error:
     place = f"{folder / DESCRIPTION}, line {error.lineno}"
     raise UserError(f"{place}: not JSON ({error.msg}).") from error
+
+
+def write_narrated(
+  folder: epath.Path, split: str, source: Narrated, kept: Int64[np.ndarray, "n"]
+) -> dict[str, Any]:
+  """Writes the scenes of the records of a split that its shards hold; returns what dataset.json
+  says of the split."""
+  path, file = folder / SCENES.format(split), io.BytesIO()
+  np.savez(file, **source.scenes.of(kept).arrays)
+  other = beside(path)
+  other.write_bytes(file.getvalue())
+  other.replace(path)
+  return {"taxonomy": dict(source.taxonomy)}
 
 
 def write_shard(path: str | Path, records: Iterable[VideoRecord]) -> int:

@@ -29,12 +29,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from vfe.data import captioned, questions, reencode, shards, sources
 from vfe.data.record import Source, is_url
 from vfe.data.reencode import Encoding, Job
+from vfe.data.scenes import Narrated
 from vfe.errors import UserError
 from vfe.tools import beam, cli
 
@@ -75,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     _write_all(left, flags.workers)
   elif left:
     beam.write_shards(left, out / _JOBS, options)
-  _finish(out, plan, jobs)
+  _finish(out, plan, jobs, splits)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -176,8 +178,10 @@ def _write_all(jobs: Sequence[Job], workers: int) -> None:
       print(f"{jobs[i].name} ({i + 1} of {len(jobs)})", flush=True)
 
 
-def _finish(out: epath.Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> None:
-  """Gathers the notes of the shards into dataset.json."""
+def _finish(
+  out: epath.Path, plan: Mapping[str, Any], jobs: Sequence[Job], opened: Mapping[str, Source]
+) -> None:
+  """Gathers the notes of the shards into dataset.json, beside it the scenes of narrated clips."""
   notes = [json.loads(job.note.read_text()) for job in jobs]
   splits: dict[str, Any] = {}
   for job, note in zip(jobs, notes, strict=True):
@@ -191,6 +195,10 @@ def _finish(out: epath.Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> No
       f"{plan['source']['path']}: not one training video can be read; the first: "
       f"{skipped[0]['name']}: {skipped[0]['reason']}."
     )
+  for name in splits:
+    if isinstance(opened[name], Narrated):
+      kept = _kept([note for job, note in zip(jobs, notes, strict=True) if job.split == name], plan)
+      splits[name] |= shards.write_narrated(out, name, opened[name], kept)
   described = {
     "heads": plan["heads"], "encoding": plan["encoding"], "splits": splits, "skipped": skipped
   }
@@ -199,6 +207,15 @@ def _finish(out: epath.Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> No
     path.unlink(missing_ok=True)
   counts = ", ".join(f"{split['videos']} {name}" for name, split in splits.items())
   print(f"{out}: {counts} videos; {len(skipped)} skipped, named in {shards.DESCRIPTION}")
+
+
+def _kept(notes: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> np.ndarray:
+  """Which records of a split are in its shards, from the shards' notes in order."""
+  found = []
+  for i, note in enumerate(notes):
+    count = note["videos"] + len(note["missing"])
+    found.append(i * plan["shard_size"] + np.delete(np.arange(count), note["missing"]))
+  return np.concatenate(found)
 
 
 if __name__ == "__main__":
