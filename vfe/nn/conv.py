@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from vfe.nn.attention import over_rows
 from vfe.nn.platform import platform
 
 Triple = tuple[int, int, int]
@@ -84,6 +85,8 @@ class Conv3D(nn.Module):
     out = conv3d(
       video.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.implementation
     )
+    # A cut kernel is gathered: it is small beside the video, which would be cut along with it.
+    out = over_rows(out)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
       out = out + bias.astype(self.dtype)
