@@ -15,6 +15,7 @@ from vfe.learn.step import gradients
 from vfe.models.classifier import Classifier
 from vfe.models.vivit import EncoderConfig
 from vfe.stages.planned import planned
+from vfe.train import hlo
 from vfe.train.program import program
 
 
@@ -49,6 +50,27 @@ def test_state_is_fully_sharded_under_fsdp(recipe, name):
   assert one <= everything * (1 / 8 + 0.01)
   for path, leaf in named_leaves(made.layout).items():
     assert not (leaf.spec and "blocks/" in path and leaf.spec[0]), f"{path}: layers are split"
+
+
+def test_of_the_tokenizer_devices_send_cut_kernels_and_no_videos(tiny):
+  """Of gradients in parts, where the partitioner once cut the videos as the kernels were cut."""
+  changes = {
+    "accumulate": 2,
+    "batch": 16,
+    "model.filters": 16,
+    "model.multipliers": (1, 1),
+    "model.temporal_downsample": (True,),
+    "discriminator.filters": 16,
+    "discriminator.multipliers": (1,),
+  }
+  config = tiny({f"tokenizer.{name}": value for name, value in changes.items()})
+  mesh = sharding.make_mesh({"fsdp": 8})
+  made = program(planned(config, "tokenizer", mesh))
+  with jax.set_mesh(mesh):
+    sent = hlo.traffic(made.compile().as_text()).collectives
+  params = [leaf.size for of in made.state.groups.values() for leaf in jax.tree.leaves(of.params)]
+  # Kernels are gathered where they are used, their gradients summed; 70 times as much with videos.
+  assert 0 < sum(kind.bytes for kind in sent) < 10 * 4 * sum(params)
 
 
 def test_the_old_state_is_given_up(recipe):
