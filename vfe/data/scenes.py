@@ -33,9 +33,13 @@ class Scenes:
     end: Float64[np.ndarray, "n"],
   ):
     self._scene, self._start, self._end = scene, start, end
-    self.arrays: Mapping[str, np.ndarray] = {"scene": scene, "start": start, "end": end}
     self._order = np.argsort(scene, kind="stable")
     self._sorted = scene[self._order]
+
+  @property
+  def arrays(self) -> Mapping[str, np.ndarray]:
+    """What makes the same scenes again."""
+    return {"scene": self._scene, "start": self._start, "end": self._end}
 
   def of(self, clips: Int64[np.ndarray, "m"]) -> Scenes:
     """The scenes of some of the clips, which are numbered from 0 in that order."""

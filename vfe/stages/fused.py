@@ -46,8 +46,8 @@ def vision_config(setting: Setting, section: ml_collections.ConfigDict) -> Encod
   want = EncoderConfig.of(model.size, data.frames, data.size, tuple(model.tubelet), **BEIT)
   export = setting.export("encoder", *towers.VISION)
   want = want if export is None else fitted(towers.trained_vision(export), want)
-  want = dataclasses.replace(want, edges=edges(section))
-  want = dataclasses.replace(want, pruning=pruning(setting, section, "pruning", want.depth))
+  kept = pruning(setting, section, "pruning", want.depth)
+  want = dataclasses.replace(want, edges=edges(section), pruning=kept)
   want.layout  # noqa: B018  an error of the tubelet now, not in a jitted step
   return want
 
